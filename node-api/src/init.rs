@@ -1,0 +1,36 @@
+//! What `zos-agent` tells `init`, over a unix stream socket on which `init` answers the agent's process alone.
+
+use serde::{Deserialize, Serialize};
+
+/// Path of the socket, made by `init` before the agent starts.
+pub const SOCKET: &str = "/run/init.sock";
+/// The agent must say [`Request::Alive`] at least this often, in milliseconds, or `init` stops feeding the hardware
+/// watchdog and restarts the agent.
+pub const LIVENESS_MS: u64 = 30_000;
+
+/// A message of the agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "kebab-case")]
+pub enum Request {
+    /// The agent's reconcile loop has turned once more. Says nothing of the chain: an outage must not stop guests.
+    Alive,
+    /// The agent is ready: disks scanned, network up, peer link bound, reconcile loop running.
+    Ready,
+    /// Ordered restart of the machine.
+    Reboot,
+    /// Ordered shutdown of the machine.
+    PowerOff,
+}
+
+/// The answer of `init`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "answer", rename_all = "kebab-case")]
+pub enum Answer {
+    /// Accepted.
+    Done,
+    /// Refused, with one line that says why.
+    Refused {
+        /// The reason.
+        reason: String,
+    },
+}
