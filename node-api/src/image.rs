@@ -2,9 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::manifest::{Entry, Manifest, ManifestError};
+
 /// The manifest: a line a file, `<blake3 hex> <mode octal> <size> <path>`, sorted by path, then one line
-/// `manifest <blake3 hex of all lines before>`. Symbolic links are lines `link <target> <path>` in the same order.
+/// `manifest <blake3 hex of all lines before>`. Symbolic links are lines `link <target> <path>` in the same order. Read and
+/// written by [`Manifest`].
 pub const MANIFEST: &str = "/etc/zos/manifest";
+/// Modules that are loaded at every boot whatever the hardware, one name a line, `#` begins a comment.
+pub const BOOT_MODULES: &str = "/etc/zos/modules";
 /// Directory of kernel modules, `<name>.ko.zst` each, with `modules.alias`, `modules.dep` and `modules.softdep` beside
 /// them in the formats of depmod.
 pub const MODULES: &str = "/lib/modules";

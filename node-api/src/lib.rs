@@ -16,4 +16,5 @@ pub mod guest;
 pub mod image;
 pub mod init;
 pub mod line;
+pub mod manifest;
 pub mod vmm;

@@ -45,7 +45,10 @@ pub fn read<T: DeserializeOwned>(reader: &mut impl BufRead) -> Result<Option<T>,
 pub fn write(writer: &mut impl Write, message: &impl Serialize) -> Result<(), LineError> {
     let mut line = serde_json::to_vec(message).map_err(LineError::Malformed)?;
     line.push(b'\n');
-    writer.write_all(&line).and_then(|()| writer.flush()).map_err(LineError::Io)
+    writer
+        .write_all(&line)
+        .and_then(|()| writer.flush())
+        .map_err(LineError::Io)
 }
 
 #[cfg(test)]
