@@ -1,1 +1,46 @@
-//! Being laid out.
+//! The contract chain's core: records, the state machine, proofs and the light client.
+//!
+//! | module | idea |
+//! |---|---|
+//! | [`encoding`] | one canonical binary form, bounded decoding |
+//! | [`hash`], [`key`], [`unit`], [`text`] | what numbers, bytes and names mean |
+//! | [`record`] and [`body`] | what stands on the chain: versions linked to the one before |
+//! | [`transaction`], [`agreement`] | what may change it, and who must have signed |
+//! | [`machine`] | the only place where records change: pure and deterministic |
+//! | [`tree`] | the authenticated state, proofs of presence and absence |
+//! | [`consensus`], [`block`], [`genesis`] | what validators sign |
+//! | [`light`] | verifying all of it from the genesis hash alone |
+//!
+//! Architecture invariant: no clock, file, socket or randomness is reached from here, and no other crate of the project
+//! is known here. The same blocks give the same records and the same state root on every machine.
+#![forbid(unsafe_code)]
+
+pub mod agreement;
+pub mod block;
+pub mod body;
+pub mod consensus;
+pub mod encoding;
+pub mod genesis;
+pub mod hash;
+pub mod index;
+pub mod key;
+pub mod light;
+pub mod machine;
+pub mod record;
+pub mod store;
+pub mod text;
+pub mod transaction;
+pub mod tree;
+pub mod unit;
+
+pub use agreement::{Agreement, SignedAgreement};
+pub use block::{Block, CertifiedHeader, Header};
+pub use consensus::{Certificate, Validator, ValidatorSet};
+pub use genesis::Genesis;
+pub use hash::Hash;
+pub use key::{PublicKey, Signature, SigningKey};
+pub use light::{LightClient, LightError};
+pub use machine::{Refusal, apply_block};
+pub use record::{Body, Id, Kind, Record, RecordKey};
+pub use transaction::{Operation, SignedTransaction, Transaction};
+pub use unit::{Height, Resources, Timestamp, Tokens};

@@ -1,0 +1,162 @@
+//! Domain-separated blake3 hashes.
+
+use std::{fmt, str::FromStr};
+
+use borsh::{BorshDeserialize, BorshSerialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+
+use crate::encoding::encode;
+
+/// A blake3 hash of 32 bytes; as text 64 lower-case hexadecimal digits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, BorshSerialize, BorshDeserialize)]
+pub struct Hash([u8; 32]);
+
+/// What is hashed. Each has its own blake3 key-derivation context, so a hash of one thing is never one of another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Domain {
+    /// The genesis, whose hash is the chain's id.
+    Genesis,
+    /// A block header, whose hash is the block's id.
+    Header,
+    /// The list of transactions of a block.
+    Transactions,
+    /// One signed transaction.
+    Transaction,
+    /// One version of a record.
+    Record,
+    /// What founds an id.
+    Founding,
+    /// The path of a record in the state tree.
+    StatePath,
+    /// An inner node of the state tree.
+    StateBranch,
+    /// A leaf of the state tree.
+    StateLeaf,
+    /// A set of validators.
+    Validators,
+    /// An agreement, whose hash is the contract's id.
+    Agreement,
+}
+
+impl Domain {
+    const fn context(self) -> &'static str {
+        match self {
+            Self::Genesis => "zos ledger 2026-11 genesis",
+            Self::Header => "zos ledger 2026-11 header",
+            Self::Transactions => "zos ledger 2026-11 transactions",
+            Self::Transaction => "zos ledger 2026-11 transaction",
+            Self::Record => "zos ledger 2026-11 record",
+            Self::Founding => "zos ledger 2026-11 founding",
+            Self::StatePath => "zos ledger 2026-11 state path",
+            Self::StateBranch => "zos ledger 2026-11 state branch",
+            Self::StateLeaf => "zos ledger 2026-11 state leaf",
+            Self::Validators => "zos ledger 2026-11 validators",
+            Self::Agreement => "zos ledger 2026-11 agreement",
+        }
+    }
+}
+
+impl Hash {
+    /// The hash of nothing: the root of an empty tree, the block before the first.
+    pub const ZERO: Self = Self([0; 32]);
+
+    /// Takes 32 bytes as they are.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// The 32 bytes.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// Hashes bytes within a domain.
+    #[must_use]
+    pub fn of_bytes(domain: Domain, bytes: &[u8]) -> Self {
+        Self(blake3::derive_key(domain.context(), bytes))
+    }
+
+    /// Hashes the canonical encoding of a value within a domain.
+    #[must_use]
+    pub fn of(domain: Domain, value: &impl BorshSerialize) -> Self {
+        Self::of_bytes(domain, &encode(value))
+    }
+
+    /// Bit `index` counted from the most significant bit of the first byte; `index` is below 256.
+    #[must_use]
+    pub fn bit(&self, index: u8) -> bool {
+        self.0[usize::from(index / 8)] & (0x80 >> (index % 8)) != 0
+    }
+}
+
+impl fmt::Display for Hash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&data_encoding::HEXLOWER.encode(&self.0))
+    }
+}
+
+impl fmt::Debug for Hash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A text is not 64 hexadecimal digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not 64 hexadecimal digits")]
+pub struct HexError;
+
+/// Reads 64 hexadecimal digits.
+pub(crate) fn parse_hex32(text: &str) -> Result<[u8; 32], HexError> {
+    let bytes = data_encoding::HEXLOWER_PERMISSIVE.decode(text.as_bytes()).map_err(|_| HexError)?;
+    bytes.try_into().map_err(|_| HexError)
+}
+
+impl FromStr for Hash {
+    type Err = HexError;
+
+    fn from_str(text: &str) -> Result<Self, HexError> {
+        parse_hex32(text).map(Self)
+    }
+}
+
+impl Serialize for Hash {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Hash {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        std::borrow::Cow::<'de, str>::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn domains_separate_the_same_bytes() {
+        assert_ne!(Hash::of_bytes(Domain::Record, b"x"), Hash::of_bytes(Domain::Header, b"x"));
+    }
+
+    #[test]
+    fn text_form_round_trips_and_refuses_other_lengths() {
+        let hash = Hash::of_bytes(Domain::Record, b"x");
+        assert_eq!(hash.to_string().parse(), Ok(hash));
+        assert_eq!("abcd".parse::<Hash>(), Err(HexError));
+        assert_eq!("zz".repeat(32).parse::<Hash>(), Err(HexError));
+    }
+
+    #[test]
+    fn bits_count_from_the_most_significant() {
+        let mut bytes = [0; 32];
+        bytes[0] = 0x80;
+        bytes[31] = 0x01;
+        let hash = Hash::from_bytes(bytes);
+        assert!(hash.bit(0) && !hash.bit(1) && hash.bit(255));
+    }
+}
