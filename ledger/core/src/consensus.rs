@@ -70,7 +70,10 @@ impl ValidatorSet {
         if !self.validators.is_sorted_by(|a, b| a.key < b.key) {
             return Err(ValidatorSetError::Order);
         }
-        let sum = self.validators.iter().try_fold(0_u64, |sum, v| sum.checked_add(v.power));
+        let sum = self
+            .validators
+            .iter()
+            .try_fold(0_u64, |sum, v| sum.checked_add(v.power));
         match sum {
             Some(sum) if sum < 1 << 63 && self.validators.iter().all(|v| v.power > 0) => Ok(()),
             _ => Err(ValidatorSetError::Power),
@@ -103,7 +106,9 @@ impl ValidatorSet {
 }
 
 /// Step of a round in which a vote is cast.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, BorshSerialize, BorshDeserialize, Serialize, Deserialize,
+)]
 #[borsh(use_discriminant = true)]
 #[repr(u8)]
 pub enum VoteKind {
@@ -124,7 +129,16 @@ struct VoteBody {
 /// The bytes that a validator signs for a vote. `None` is a vote for no block.
 #[must_use]
 pub fn vote_bytes(chain: Hash, kind: VoteKind, height: Height, round: u32, block: Option<Hash>) -> Vec<u8> {
-    signing_bytes(Purpose::Vote, chain, &VoteBody { kind, height, round, block })
+    signing_bytes(
+        Purpose::Vote,
+        chain,
+        &VoteBody {
+            kind,
+            height,
+            round,
+            block,
+        },
+    )
 }
 
 /// The bytes that a proposer signs: the block that it proposes at a height and round, and the round in which two thirds
@@ -188,7 +202,9 @@ impl Certificate {
         let mut seen = BTreeSet::new();
         let mut signed = 0_u64;
         for CommitSignature { validator, signature } in &self.signatures {
-            let member = set.get(validator).ok_or(CertificateError::UnknownValidator(*validator))?;
+            let member = set
+                .get(validator)
+                .ok_or(CertificateError::UnknownValidator(*validator))?;
             if !seen.insert(*validator) {
                 return Err(CertificateError::Duplicate(*validator));
             }
@@ -198,7 +214,11 @@ impl Certificate {
             signed = signed.saturating_add(member.power);
         }
         let total = set.total_power();
-        if u128::from(signed) * 3 > u128::from(total) * 2 { Ok(()) } else { Err(CertificateError::Power { signed, total }) }
+        if u128::from(signed) * 3 > u128::from(total) * 2 {
+            Ok(())
+        } else {
+            Err(CertificateError::Power { signed, total })
+        }
     }
 }
 
@@ -214,14 +234,31 @@ mod tests {
     }
 
     fn set(keys: &[SigningKey]) -> ValidatorSet {
-        ValidatorSet::new(keys.iter().map(|k| Validator { key: k.public(), link: k.public(), power: 1 }).collect()).unwrap()
+        ValidatorSet::new(
+            keys.iter()
+                .map(|k| Validator {
+                    key: k.public(),
+                    link: k.public(),
+                    power: 1,
+                })
+                .collect(),
+        )
+        .unwrap()
     }
 
     fn certificate(keys: &[SigningKey]) -> Certificate {
         let block = Hash::from_bytes([3; 32]);
         let bytes = vote_bytes(CHAIN, VoteKind::Precommit, 5, 0, Some(block));
-        let sign = |key: &SigningKey| CommitSignature { validator: key.public(), signature: key.sign_bytes(&bytes) };
-        Certificate { height: 5, round: 0, block, signatures: keys.iter().map(sign).collect() }
+        let sign = |key: &SigningKey| CommitSignature {
+            validator: key.public(),
+            signature: key.sign_bytes(&bytes),
+        };
+        Certificate {
+            height: 5,
+            round: 0,
+            block,
+            signatures: keys.iter().map(sign).collect(),
+        }
     }
 
     #[test]
@@ -239,13 +276,28 @@ mod tests {
         let keys = keys(4);
         let set = set(&keys[..3]);
         let good = certificate(&keys[..3]);
-        assert_eq!(certificate(&keys).verify(CHAIN, &set), Err(CertificateError::UnknownValidator(keys[3].public())));
+        assert_eq!(
+            certificate(&keys).verify(CHAIN, &set),
+            Err(CertificateError::UnknownValidator(keys[3].public()))
+        );
         let mut twice = good.clone();
         twice.signatures[1] = twice.signatures[0];
-        assert_eq!(twice.verify(CHAIN, &set), Err(CertificateError::Duplicate(keys[0].public())));
-        let forged = Certificate { round: 1, ..good.clone() };
-        assert_eq!(forged.verify(CHAIN, &set), Err(CertificateError::Forged(keys[0].public())));
-        assert_eq!(good.verify(Hash::ZERO, &set), Err(CertificateError::Forged(keys[0].public())));
+        assert_eq!(
+            twice.verify(CHAIN, &set),
+            Err(CertificateError::Duplicate(keys[0].public()))
+        );
+        let forged = Certificate {
+            round: 1,
+            ..good.clone()
+        };
+        assert_eq!(
+            forged.verify(CHAIN, &set),
+            Err(CertificateError::Forged(keys[0].public()))
+        );
+        assert_eq!(
+            good.verify(Hash::ZERO, &set),
+            Err(CertificateError::Forged(keys[0].public()))
+        );
     }
 
     #[test]
@@ -258,6 +310,9 @@ mod tests {
         assert_eq!(ValidatorSet::new(vec![]), Err(ValidatorSetError::Size));
         assert_eq!(ValidatorSet::new(vec![v(1, 1), v(1, 2)]), Err(ValidatorSetError::Order));
         assert_eq!(ValidatorSet::new(vec![v(1, 0)]), Err(ValidatorSetError::Power));
-        assert_eq!(ValidatorSet::new(vec![v(1, u64::MAX), v(2, 2)]), Err(ValidatorSetError::Power));
+        assert_eq!(
+            ValidatorSet::new(vec![v(1, u64::MAX), v(2, 2)]),
+            Err(ValidatorSetError::Power)
+        );
     }
 }

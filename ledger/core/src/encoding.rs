@@ -44,7 +44,10 @@ pub fn encode(value: &impl BorshSerialize) -> Vec<u8> {
 /// [`DecodeError`] when the bytes are too many, not canonical, or more than the value.
 pub fn decode<T: BorshDeserialize>(bytes: &[u8], limit: usize) -> Result<T, DecodeError> {
     if bytes.len() > limit {
-        return Err(DecodeError::TooLong { actual: bytes.len(), limit });
+        return Err(DecodeError::TooLong {
+            actual: bytes.len(),
+            limit,
+        });
     }
     T::try_from_slice(bytes).map_err(DecodeError::Malformed)
 }
@@ -59,7 +62,10 @@ mod tests {
         assert_eq!(decode::<u32>(&bytes, 4).unwrap(), 7);
         bytes.push(0);
         assert!(matches!(decode::<u32>(&bytes, 8), Err(DecodeError::Malformed(_))));
-        assert!(matches!(decode::<u32>(&bytes, 4), Err(DecodeError::TooLong { actual: 5, limit: 4 })));
+        assert!(matches!(
+            decode::<u32>(&bytes, 4),
+            Err(DecodeError::TooLong { actual: 5, limit: 4 })
+        ));
     }
 
     #[test]

@@ -97,14 +97,27 @@ impl Genesis {
         if ids.len() != self.entities.len() || ids.len() > MAX_ENTITIES {
             return Err(GenesisError::Entities);
         }
-        let mut supply = self.entities.iter().map(|e| u128::from(e.balance.micro())).sum::<u128>();
-        if let Issuance::Scheduled { beneficiary, per_block, until } = self.issuance {
+        let mut supply = self
+            .entities
+            .iter()
+            .map(|e| u128::from(e.balance.micro()))
+            .sum::<u128>();
+        if let Issuance::Scheduled {
+            beneficiary,
+            per_block,
+            until,
+        } = self.issuance
+        {
             let known = usize::try_from(beneficiary).is_ok_and(|index| index < self.entities.len());
             if !known {
                 return Err(GenesisError::Beneficiary(beneficiary));
             }
             supply += u128::from(per_block.micro()) * u128::from(until);
         }
-        if supply < 1 << 63 { Ok(()) } else { Err(GenesisError::Supply) }
+        if supply < 1 << 63 {
+            Ok(())
+        } else {
+            Err(GenesisError::Supply)
+        }
     }
 }

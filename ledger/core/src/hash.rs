@@ -110,7 +110,9 @@ pub struct HexError;
 
 /// Reads 64 hexadecimal digits.
 pub(crate) fn parse_hex32(text: &str) -> Result<[u8; 32], HexError> {
-    let bytes = data_encoding::HEXLOWER_PERMISSIVE.decode(text.as_bytes()).map_err(|_| HexError)?;
+    let bytes = data_encoding::HEXLOWER_PERMISSIVE
+        .decode(text.as_bytes())
+        .map_err(|_| HexError)?;
     bytes.try_into().map_err(|_| HexError)
 }
 
@@ -130,7 +132,9 @@ impl Serialize for Hash {
 
 impl<'de> Deserialize<'de> for Hash {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        std::borrow::Cow::<'de, str>::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+        <std::borrow::Cow<'de, str> as Deserialize>::deserialize(deserializer)?
+            .parse()
+            .map_err(D::Error::custom)
     }
 }
 
@@ -140,7 +144,10 @@ mod tests {
 
     #[test]
     fn domains_separate_the_same_bytes() {
-        assert_ne!(Hash::of_bytes(Domain::Record, b"x"), Hash::of_bytes(Domain::Header, b"x"));
+        assert_ne!(
+            Hash::of_bytes(Domain::Record, b"x"),
+            Hash::of_bytes(Domain::Header, b"x")
+        );
     }
 
     #[test]

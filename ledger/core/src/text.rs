@@ -33,7 +33,10 @@ impl<const MAX: usize> Text<MAX> {
     pub fn new(text: impl Into<String>) -> Result<Self, TextError> {
         let text = text.into();
         if text.len() > MAX {
-            return Err(TextError::TooLong { actual: text.len(), limit: MAX });
+            return Err(TextError::TooLong {
+                actual: text.len(),
+                limit: MAX,
+            });
         }
         if text.chars().any(char::is_control) {
             return Err(TextError::Control);
@@ -96,7 +99,7 @@ impl<const MAX: usize> Serialize for Text<MAX> {
 
 impl<'de, const MAX: usize> Deserialize<'de> for Text<MAX> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Self::new(String::deserialize(deserializer)?).map_err(D::Error::custom)
+        Self::new(<String as Deserialize>::deserialize(deserializer)?).map_err(D::Error::custom)
     }
 }
 

@@ -7,7 +7,18 @@ use serde::{Deserialize, Serialize};
 
 /// Money in micro-tokens: 1,000,000 are one token.
 #[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, BorshSerialize, BorshDeserialize, Serialize, Deserialize,
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Default,
+    BorshSerialize,
+    BorshDeserialize,
+    Serialize,
+    Deserialize,
 )]
 #[serde(transparent)]
 pub struct Tokens(u64);
@@ -52,7 +63,9 @@ impl Tokens {
     #[must_use]
     pub fn portion(self, numerator: u64, denominator: u64) -> Self {
         let numerator = numerator.min(denominator);
-        let part = (u128::from(self.0) * u128::from(numerator)).checked_div(u128::from(denominator)).unwrap_or(0);
+        let part = (u128::from(self.0) * u128::from(numerator))
+            .checked_div(u128::from(denominator))
+            .unwrap_or(0);
         Self(u64::try_from(part).unwrap_or(self.0))
     }
 }
@@ -68,7 +81,18 @@ pub type Height = u64;
 
 /// Block time in milliseconds since 1970-01-01 00:00 UTC. Strictly rising from block to block.
 #[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, BorshSerialize, BorshDeserialize, Serialize, Deserialize,
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Default,
+    BorshSerialize,
+    BorshDeserialize,
+    Serialize,
+    Deserialize,
 )]
 #[serde(transparent)]
 pub struct Timestamp(u64);
@@ -100,9 +124,7 @@ impl Timestamp {
 }
 
 /// An amount of capacity. The units are those that farmers know.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Default, BorshSerialize, BorshDeserialize, Serialize, Deserialize,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
 pub struct Resources {
     /// Processor threads.
     pub cru: u64,
@@ -116,7 +138,12 @@ pub struct Resources {
 
 impl Resources {
     /// Nothing.
-    pub const ZERO: Self = Self { cru: 0, mru: 0, sru: 0, hru: 0 };
+    pub const ZERO: Self = Self {
+        cru: 0,
+        mru: 0,
+        sru: 0,
+        hru: 0,
+    };
 
     fn zip(self, other: Self, each: impl Fn(u64, u64) -> Option<u64>) -> Option<Self> {
         Some(Self {
@@ -162,7 +189,10 @@ mod tests {
         assert_eq!(amount.portion(1, 3), Tokens::from_micro(3));
         assert_eq!(amount.portion(7, 3), amount);
         assert_eq!(amount.portion(1, 0), Tokens::ZERO);
-        assert_eq!(Tokens::from_micro(u64::MAX).portion(u64::MAX, u64::MAX), Tokens::from_micro(u64::MAX));
+        assert_eq!(
+            Tokens::from_micro(u64::MAX).portion(u64::MAX, u64::MAX),
+            Tokens::from_micro(u64::MAX)
+        );
     }
 
     #[test]
@@ -172,8 +202,23 @@ mod tests {
 
     #[test]
     fn resources_fit_only_when_every_unit_does() {
-        let has = Resources { cru: 2, mru: 10, sru: 10, hru: 0 };
-        assert!(has.contains(Resources { cru: 2, mru: 1, sru: 0, hru: 0 }));
-        assert!(!has.contains(Resources { cru: 1, mru: 1, sru: 0, hru: 1 }));
+        let has = Resources {
+            cru: 2,
+            mru: 10,
+            sru: 10,
+            hru: 0,
+        };
+        assert!(has.contains(Resources {
+            cru: 2,
+            mru: 1,
+            sru: 0,
+            hru: 0
+        }));
+        assert!(!has.contains(Resources {
+            cru: 1,
+            mru: 1,
+            sru: 0,
+            hru: 1
+        }));
     }
 }

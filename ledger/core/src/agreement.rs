@@ -1,0 +1,72 @@
+//! What two bots agree on, signed by both.
+
+use borsh::{BorshDeserialize, BorshSerialize};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    body::{Blob, SettlementRule},
+    hash::{Domain, Hash},
+    key::{Purpose, Signature, SigningKey},
+    record::Id,
+    unit::{Resources, Timestamp, Tokens},
+};
+
+/// What two bots agree on. Its hash is the contract's id.
+#[derive(Debug, Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+pub struct Agreement {
+    /// Who pays.
+    pub customer: Id,
+    /// Who is paid: the owner of the farm.
+    pub farmer: Id,
+    /// The terms that the offer was made under, and the version of them that both saw.
+    pub terms: (Id, Hash),
+    /// The node that is to do it.
+    pub node: Id,
+    /// What it reserves.
+    pub resources: Resources,
+    /// Negotiated price of one period.
+    pub price: Tokens,
+    /// Number of periods.
+    pub periods: u32,
+    /// How each period is settled; the rule of the terms.
+    pub rule: SettlementRule,
+    /// The image and the version of it that runs.
+    pub image: (Id, Hash),
+    /// What the workload needs to run, sealed to node and customer. The hash is of the ciphertext.
+    pub sealed: Blob,
+    /// Time after which it may no longer be put on the chain.
+    pub valid_until: Timestamp,
+    /// Chosen at random by the customer, so that equal agreements are distinct.
+    pub salt: [u8; 16],
+}
+
+impl Agreement {
+    /// The id of the contract that this makes.
+    #[must_use]
+    pub fn contract_id(&self) -> Id {
+        Id::from_hash(Hash::of(Domain::Agreement, self))
+    }
+
+    /// The whole price, or `None` where it is not representable.
+    #[must_use]
+    pub fn total(&self) -> Option<Tokens> {
+        self.price.checked_mul(self.periods)
+    }
+
+    /// One party's signature.
+    #[must_use]
+    pub fn sign(&self, chain: Hash, key: &SigningKey) -> Signature {
+        key.sign(Purpose::Agreement, chain, self)
+    }
+}
+
+/// An agreement with both signatures.
+#[derive(Debug, Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+pub struct SignedAgreement {
+    /// What was agreed.
+    pub agreement: Agreement,
+    /// The customer's signature.
+    pub customer: Signature,
+    /// The farmer's signature.
+    pub farmer: Signature,
+}

@@ -1,0 +1,21 @@
+//! What records say, one file a kind.
+
+mod account;
+mod assignments;
+mod contract;
+mod entity;
+mod escrow;
+mod farm;
+mod image;
+mod node;
+mod terms;
+
+pub use account::Account;
+pub use assignments::{Assignments, MAX_CONTRACTS};
+pub use contract::{Claim, Contract, ContractState, Failure, Loss};
+pub use entity::{Entity, Keys, MAX_ADDRESSES};
+pub use escrow::Escrow;
+pub use farm::{Enrolment, Farm, Location, MAX_ENROLMENTS};
+pub use image::{Blob, Image};
+pub use node::{DiskRefusal, MAX_DISK_REFUSALS, Node, NodeState};
+pub use terms::{Prices, SettlementRule, Terms, TermsError};

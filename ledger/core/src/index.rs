@@ -1,0 +1,31 @@
+//! By what records are found besides their id. Indexes are not authenticated: each hit is proven by itself.
+
+use crate::record::{Body, Id, Kind, Record};
+
+/// Finds all records of `kind` that belong to `of`: farms and images of an owner, nodes and terms of a farm, contracts of a
+/// customer, farmer or node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct IndexKey {
+    /// Kind of the records.
+    pub kind: Kind,
+    /// To whom or what they belong.
+    pub of: Id,
+}
+
+/// Under which keys a record is found.
+#[must_use]
+pub fn keys(record: &Record) -> Vec<IndexKey> {
+    let kind = record.body.kind();
+    let of: Vec<Id> = match &record.body {
+        Body::Account(_) | Body::Entity(_) | Body::Escrow(_) | Body::Assignments(_) => vec![],
+        Body::Farm(farm) => vec![farm.owner],
+        Body::Node(node) => vec![node.farm],
+        Body::Terms(terms) => vec![terms.farm],
+        Body::Contract(contract) => {
+            let agreement = &contract.signed.agreement;
+            vec![agreement.customer, agreement.farmer, agreement.node]
+        }
+        Body::Image(image) => vec![image.owner],
+    };
+    of.into_iter().map(|of| IndexKey { kind, of }).collect()
+}

@@ -1,0 +1,20 @@
+//! The state machine: the only place where records change.
+//!
+//! [`Session`] applies one block: first what is due by the block's time, then each transaction, which either changes all that
+//! it means to change or is refused and changes nothing. The proposer of a block and everyone who checks it run the same code.
+
+mod block;
+mod contracts;
+mod farms;
+mod nodes;
+mod people;
+mod refusal;
+mod session;
+mod settlement;
+
+pub use block::{BlockError, Head, apply_block, genesis_outcome, propose_block};
+pub use refusal::Refusal;
+pub use session::{Fault, Outcome, Session};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,205 @@
+//! Transactions: the only way in which people and machines change records.
+
+use std::net::SocketAddr;
+
+use borsh::{BorshDeserialize, BorshSerialize};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    agreement::SignedAgreement,
+    body::{Blob, DiskRefusal, Enrolment, Entity, Keys, Location, Terms},
+    hash::{Domain, Hash},
+    key::{Purpose, Signature, SigningKey},
+    record::Id,
+    text::Text,
+    unit::{Height, Resources, Tokens},
+};
+
+/// What its author wants to change.
+#[derive(Debug, Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "operations are short-lived and the largest, agreements, are the most common"
+)]
+pub enum Operation {
+    /// Makes the author's own entity.
+    CreateEntity(Entity),
+    /// Replaces the author's name and addresses. Keys stay.
+    UpdateEntity {
+        /// New name.
+        name: Text<64>,
+        /// New addresses.
+        addresses: Vec<SocketAddr>,
+    },
+    /// Moves tokens to an entity.
+    Transfer {
+        /// Who receives them.
+        to: Id,
+        /// How many.
+        amount: Tokens,
+    },
+    /// Makes a farm that the author owns.
+    CreateFarm {
+        /// Its name.
+        name: Text<64>,
+        /// Where it stands.
+        location: Location,
+    },
+    /// Replaces the enrolment keys of the author's farm.
+    SetEnrolments {
+        /// The farm.
+        farm: Id,
+        /// All keys that let nodes join from now on.
+        enrolments: Vec<Enrolment>,
+    },
+    /// Publishes new terms of the author's farm.
+    PublishTerms(Terms),
+    /// Replaces terms of the author's farm. What was agreed under the version before stays as it was.
+    UpdateTerms {
+        /// The terms.
+        id: Id,
+        /// Their new content; the farm stays.
+        terms: Terms,
+    },
+    /// Makes the author's own node record.
+    JoinNode(Join),
+    /// Replaces what the authoring node says of itself.
+    UpdateNode {
+        /// What it offers.
+        capacity: Resources,
+        /// Where its link may be reached.
+        addresses: Vec<SocketAddr>,
+        /// Maker and model.
+        hardware: Text<128>,
+        /// Disks that it does not touch.
+        refused_disks: Vec<DiskRefusal>,
+    },
+    /// The farm's owner expels a node.
+    ExpelNode {
+        /// The node.
+        node: Id,
+    },
+    /// Publishes an image, or a new version of it under the same name.
+    PublishImage {
+        /// Name and tag.
+        name: Text<128>,
+        /// The root file system.
+        root: Blob,
+        /// The OCI image configuration.
+        config: Blob,
+    },
+    /// Puts an agreement on the chain: reserves the capacity and funds the escrow in one step. By the customer.
+    Agree(SignedAgreement),
+    /// The node says how far a contract is.
+    Progress {
+        /// The contract.
+        contract: Id,
+        /// How far.
+        step: Step,
+    },
+    /// The node reports a period that is over.
+    Report {
+        /// The contract.
+        contract: Id,
+        /// Index of the period.
+        period: u32,
+        /// Milliseconds of it during which the workload ran.
+        up_ms: u64,
+        /// A block from the period's end or later, so that the report cannot have been made ahead.
+        block: (Height, Hash),
+    },
+    /// The customer's receipt for a period that is over.
+    Receipt {
+        /// The contract.
+        contract: Id,
+        /// Index of the period.
+        period: u32,
+        /// Milliseconds of it during which the workload ran, as the customer saw it.
+        up_ms: u64,
+    },
+    /// The customer or the farmer ends a contract.
+    Cancel {
+        /// The contract.
+        contract: Id,
+    },
+}
+
+/// A node's first record, with the farm's consent.
+#[derive(Debug, Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+pub struct Join {
+    /// The farm.
+    pub farm: Id,
+    /// The node's keys; they found its id.
+    pub keys: Keys,
+    /// What it offers.
+    pub capacity: Resources,
+    /// Where its link may be reached.
+    pub addresses: Vec<SocketAddr>,
+    /// Maker and model.
+    pub hardware: Text<128>,
+    /// Disks that it does not touch.
+    pub refused_disks: Vec<DiskRefusal>,
+    /// Signature of the farm's enrolment key over `(farm, keys)`.
+    pub enrolment: Signature,
+}
+
+impl Join {
+    /// The enrolment key's consent to a node's keys joining a farm.
+    #[must_use]
+    pub fn consent(chain: Hash, enrolment: &SigningKey, farm: Id, keys: &Keys) -> Signature {
+        enrolment.sign(Purpose::Enrolment, chain, &(farm, keys))
+    }
+}
+
+/// How far a node is with a contract.
+#[derive(Debug, Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Step {
+    /// It has seen the contract and prepares the workload.
+    Acknowledged,
+    /// The workload runs.
+    Running,
+    /// It cannot do it, with its reason.
+    Refused(Text<160>),
+}
+
+/// What an author signs.
+#[derive(Debug, Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+pub struct Transaction {
+    /// Entity or node whose signing key signs.
+    pub author: Id,
+    /// The author's next nonce, 0 for the first.
+    pub nonce: u64,
+    /// What changes.
+    pub operation: Operation,
+}
+
+impl Transaction {
+    /// Signs the transaction for a chain.
+    #[must_use]
+    pub fn sign(self, chain: Hash, key: &SigningKey) -> SignedTransaction {
+        let signature = key.sign(Purpose::Transaction, chain, &self);
+        SignedTransaction {
+            transaction: self,
+            signature,
+        }
+    }
+}
+
+/// A transaction with its author's signature.
+#[derive(Debug, Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+pub struct SignedTransaction {
+    /// What was signed.
+    pub transaction: Transaction,
+    /// The author's signature for the chain.
+    pub signature: Signature,
+}
+
+impl SignedTransaction {
+    /// Names the transaction.
+    #[must_use]
+    pub fn hash(&self) -> Hash {
+        Hash::of(Domain::Transaction, self)
+    }
+}
