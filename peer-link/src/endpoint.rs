@@ -18,8 +18,9 @@ const KEEP_ALIVE: Duration = Duration::from_secs(1);
 const DIAL_DEADLINE: Duration = Duration::from_secs(5);
 /// Most streams that a peer may have open on one connection before a protocol sets its own bound.
 const MAX_STREAMS: u32 = 64;
-/// Bytes a peer may send on one stream before they are read.
-const STREAM_WINDOW: u32 = 4 << 20;
+/// Bytes a peer may send on one stream before they are read. Must stay below 1024 packets of 1200 bytes: a receiver gives
+/// a stream up when it holds more pieces than that, which a burst of lost packets in a wider window brings about.
+const STREAM_WINDOW: u32 = 1 << 20;
 /// Bytes a peer may send on one connection before they are read; also most bytes kept for sending to it.
 const CONNECTION_WINDOW: u32 = 16 << 20;
 
