@@ -22,4 +22,4 @@ mod install;
 mod slot;
 
 pub use install::{InstallError, install};
-pub use slot::{SLOT_BYTES, SlotError, empty_slot, is_slot, slot};
+pub use slot::{MARKER_BYTES, SLOT_BYTES, SlotError, empty_slot, is_slot, slot};

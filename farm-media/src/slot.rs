@@ -5,6 +5,9 @@ use node_api::image::{FARM_MEDIA, FarmMedia};
 /// Size of the slot in bytes. Fixed for good: media are changed in place.
 pub const SLOT_BYTES: usize = 64 * 1024;
 
+/// Size of the marker at the slot's beginning; what it adds to the image follows.
+pub const MARKER_BYTES: usize = 140;
+
 /// Names the slot's format; at offset 124, where the marker's body begins.
 const MAGIC: &[u8; 16] = b"ZOS-FARM-SLOT-01";
 /// Mode of a regular file. The kernel reads an entry's name only if it is regular or has no body.
@@ -111,7 +114,7 @@ mod tests {
     fn marker_has_its_magic_where_the_table_says() {
         let slot = empty_slot();
         assert_eq!(slot.len(), SLOT_BYTES);
-        assert_eq!(&slot[124..140], MAGIC);
+        assert_eq!(&slot[124..MARKER_BYTES], MAGIC);
         assert!(slot[140..].iter().all(|byte| *byte == 0));
         assert!(is_slot(&slot));
     }

@@ -1,0 +1,100 @@
+//! `cargo xtask build`: the static programs.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use image::{Binaries, Flavour, Profile};
+
+use crate::workspace::Workspace;
+use crate::{console, process};
+
+/// Packages with programs, and which of their programs.
+pub(crate) const PROGRAMS: [(&str, &str); 6] = [
+    ("init", "init"),
+    ("init", "guest-init"),
+    ("zos-agent", "zos-agent"),
+    ("vmm", "vmm"),
+    ("ledger-node", "ledgerd"),
+    ("threebot", "threebot"),
+];
+/// What the test flavour has besides.
+const TEST_PROGRAM: (&str, &str) = ("qemu-tests", "zos-test-agent");
+
+/// Options of the command.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// Optimize for size and speed, whatever time it takes.
+    #[arg(long)]
+    release: bool,
+}
+
+/// Builds and says where the programs are.
+pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
+    let directory = programs(workspace, profile(arguments.release), Flavour::Release)?;
+    for (_, program) in PROGRAMS {
+        console::result(&directory.join(program).display().to_string());
+    }
+    Ok(())
+}
+
+/// The profile that an option `--release` means.
+pub(crate) fn profile(release: bool) -> Profile {
+    if release { Profile::Release } else { Profile::Dev }
+}
+
+/// Builds the programs in one call, and returns the directory that they are in.
+pub(crate) fn programs(workspace: &Workspace, profile: Profile, flavour: Flavour) -> Result<PathBuf> {
+    let mut command = workspace.cargo();
+    command.arg("build");
+    let test = (flavour == Flavour::Test).then_some(&TEST_PROGRAM);
+    for (package, program) in PROGRAMS.iter().chain(test) {
+        command.args(["--package", package, "--bin", program]);
+    }
+    if profile == Profile::Release {
+        command.arg("--release");
+    }
+    process::run(&mut command).context("build the programs")?;
+    Ok(workspace.programs(directory_of(profile)))
+}
+
+/// Builds the programs of an image, without symbols.
+pub(crate) fn binaries(workspace: &Workspace, profile: Profile, flavour: Flavour) -> Result<Binaries> {
+    let built = programs(workspace, profile, flavour)?;
+    let stripped = workspace.zos("bin").join(directory_of(profile));
+    fs::create_dir_all(&stripped).with_context(|| format!("make {}", stripped.display()))?;
+    let take = |program: &str| strip(&built.join(program), &stripped.join(program));
+    let test_agent = stripped.join(TEST_PROGRAM.1);
+    Ok(Binaries {
+        init: take("init")?,
+        guest_init: take("guest-init")?,
+        agent: take("zos-agent")?,
+        vmm: take("vmm")?,
+        test_agent: if flavour == Flavour::Test {
+            take(TEST_PROGRAM.1)?
+        } else {
+            test_agent
+        },
+    })
+}
+
+fn directory_of(profile: Profile) -> &'static str {
+    match profile {
+        Profile::Dev => "debug",
+        Profile::Release => "release",
+    }
+}
+
+/// Copies a program without its symbols; one that was copied since it was built is left alone.
+fn strip(from: &Path, to: &Path) -> Result<PathBuf> {
+    let modified = |path: &Path| fs::metadata(path).and_then(|metadata| metadata.modified());
+    let built = modified(from).with_context(|| format!("find {}", from.display()))?;
+    if modified(to).is_ok_and(|copied| copied > built) {
+        return Ok(to.to_owned());
+    }
+    let partial = to.with_extension("partial");
+    process::output(Command::new("strip").arg("-o").arg(&partial).arg(from))?;
+    fs::rename(&partial, to).with_context(|| format!("write {}", to.display()))?;
+    Ok(to.to_owned())
+}

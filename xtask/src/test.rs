@@ -1,0 +1,70 @@
+//! `cargo xtask test`: every test, with all that they need made before.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use image::{Flavour, Profile};
+
+use crate::workspace::Workspace;
+use crate::{console, iso, process, setup};
+
+/// Scenarios: the integration tests of qemu-tests.
+const SCENARIOS: &str = "package(qemu-tests) & kind(test)";
+
+/// Options of the command.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// Leave out the scenarios that run whole machines.
+    #[arg(long)]
+    pub(crate) fast: bool,
+    /// Passed on to nextest, after `--`.
+    #[arg(last = true)]
+    pub(crate) nextest: Vec<String>,
+}
+
+/// Builds the images that scenarios need, then runs the tests.
+pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
+    setup::ensure(workspace)?;
+    let nextest = tool(workspace, "cargo-nextest")?;
+    if !arguments.fast {
+        iso::make(workspace, Profile::Dev, Flavour::Release, &[], None)?;
+        image::demo::build(&workspace.sources(), &workspace.zos("demo-image"))?;
+    }
+    let mut command = cargo_tool(workspace, &nextest);
+    command.args(["nextest", "run", "--workspace", "--no-fail-fast"]);
+    if arguments.fast {
+        command.args(["--filterset", &format!("not ({SCENARIOS})")]);
+    }
+    process::run(command.args(&arguments.nextest)).context("tests")
+}
+
+/// A command that runs a tool of cargo in the workspace.
+pub(crate) fn cargo_tool(workspace: &Workspace, tool: &PathBuf) -> Command {
+    let mut command = Command::new(tool);
+    command
+        .current_dir(workspace.root())
+        .env("CARGO_TARGET_DIR", workspace.target());
+    command
+}
+
+/// Finds a tool of cargo in PATH or among those built here, and builds it if it is nowhere.
+pub(crate) fn tool(workspace: &Workspace, name: &str) -> Result<PathBuf> {
+    let own = workspace.target().join("tools");
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let places = std::env::split_paths(&path).chain([own.join("bin")]);
+    for place in places {
+        let tool = place.join(name);
+        if tool.is_file() {
+            return Ok(tool);
+        }
+    }
+    console::step(&format!("building {name}, which takes some minutes"));
+    let mut command = workspace.cargo();
+    command
+        .args(["install", "--quiet", "--locked", "--root"])
+        .arg(&own)
+        .arg(name);
+    process::run(&mut command).with_context(|| format!("build {name}"))?;
+    Ok(own.join("bin").join(name))
+}
