@@ -8,6 +8,10 @@ pub const SOCKET: &str = "/run/init.sock";
 /// watchdog and restarts the agent.
 pub const LIVENESS_MS: u64 = 30_000;
 
+/// An empty file that `init` makes once the processor's modules and the image's list of boot modules are loaded. The
+/// modules of the devices that were there at boot are loaded before the agent starts.
+pub const MODULES_LOADED: &str = "/run/modules-loaded";
+
 /// A message of the agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "op", rename_all = "kebab-case")]

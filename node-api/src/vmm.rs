@@ -170,4 +170,6 @@ pub mod exit {
     pub const KILLED: i32 = 8;
     /// A thread made a system call outside its filter; standard error names the call.
     pub const SECCOMP: i32 = 9;
+    /// The monitor has met a bug of its own; standard error says where.
+    pub const BUG: i32 = 10;
 }

@@ -1,0 +1,290 @@
+//! Putting modules into the kernel: verified, unpacked, dependencies first, each once, several at a time.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    ffi::CString,
+    io,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    thread,
+};
+
+use node_api::image::{BOOT_MODULES, MODULES};
+
+use super::{
+    alias::Aliases,
+    normal_name,
+    order::{Dependencies, OrderError, Step},
+};
+use crate::verify::{Damage, Image};
+
+/// Most modules that are unpacked at the same time.
+const MOST_THREADS: usize = 4;
+/// Largest module, unpacked, in bytes; the largest of Debian's kernel has some ten million.
+const MAX_MODULE: usize = 64 * 1024 * 1024;
+
+/// Why a module is not in the kernel.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// There is no order in which it can go in.
+    #[error("order modules")]
+    Order(#[from] OrderError),
+    /// Its file is not as listed.
+    #[error(transparent)]
+    Damaged(#[from] Damage),
+    /// Its file cannot be unpacked.
+    #[error("unpack module {name}")]
+    Unpack {
+        /// The module.
+        name: String,
+        /// What the decompressor said.
+        #[source]
+        cause: io::Error,
+    },
+    /// The kernel refused it.
+    #[error("load module {name}")]
+    Refused {
+        /// The module.
+        name: String,
+        /// What the kernel said.
+        #[source]
+        cause: io::Error,
+    },
+}
+
+impl LoadError {
+    /// Whether the kernel said that the machine has no such device, which is no fault.
+    #[must_use]
+    pub fn is_no_device(&self) -> bool {
+        let no_device = Some(libc::ENODEV);
+        matches!(self, Self::Refused { cause, .. } if cause.raw_os_error() == no_device || cause.raw_os_error() == Some(libc::EOPNOTSUPP))
+    }
+}
+
+/// How far a module is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Progress {
+    Loading,
+    Loaded,
+    Refused,
+}
+
+/// What came of loading a set of modules.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// Number of modules that went in, dependencies included.
+    pub loaded: usize,
+    /// What went wrong.
+    pub errors: Vec<LoadError>,
+}
+
+/// The image's modules and which of them are in the kernel.
+#[derive(Debug)]
+pub struct Loader {
+    image: Arc<Image>,
+    aliases: Aliases,
+    dependencies: Dependencies,
+    parameters: BTreeMap<String, String>,
+    progress: Mutex<BTreeMap<String, Progress>>,
+    changed: Condvar,
+}
+
+impl Loader {
+    /// Reads the image's module indexes. An image without modules has an empty loader.
+    ///
+    /// # Errors
+    /// [`Damage`] when an index is not as listed.
+    pub fn open(image: Arc<Image>, command_line: &str) -> Result<Self, Damage> {
+        let index = |name: &str| {
+            let path = format!("{MODULES}/{name}");
+            if !image.lists(&path) {
+                return Ok(String::new());
+            }
+            image
+                .read(&path)
+                .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+        };
+        let aliases = Aliases::parse(&index("modules.alias")?);
+        let dependencies = Dependencies::parse(&index("modules.dep")?, &index("modules.softdep")?);
+        Ok(Self {
+            aliases,
+            dependencies,
+            parameters: parameters(command_line),
+            progress: Mutex::new(BTreeMap::new()),
+            changed: Condvar::new(),
+            image,
+        })
+    }
+
+    /// The modules that the image wants at every boot.
+    ///
+    /// # Errors
+    /// [`Damage`] when the list is not as listed in the manifest.
+    pub fn boot_modules(&self) -> Result<BTreeSet<String>, Damage> {
+        if !self.image.lists(BOOT_MODULES) {
+            return Ok(BTreeSet::new());
+        }
+        let text = self.image.read(BOOT_MODULES)?;
+        Ok(parse_list(&String::from_utf8_lossy(&text)))
+    }
+
+    /// The modules that devices with these modaliases want.
+    #[must_use]
+    pub fn wanted(&self, modaliases: &BTreeSet<String>) -> BTreeSet<String> {
+        modaliases
+            .iter()
+            .flat_map(|modalias| self.aliases.lookup(modalias))
+            .collect()
+    }
+
+    /// Loads modules and what they need, several at a time.
+    #[must_use]
+    pub fn load(&self, names: BTreeSet<String>) -> Outcome {
+        let threads = thread::available_parallelism()
+            .map_or(1, |count| count.get().min(MOST_THREADS))
+            .min(names.len().max(1));
+        let queue = Mutex::new(names.into_iter().collect::<VecDeque<_>>());
+        let outcome = Mutex::new(Outcome::default());
+        let work = || {
+            loop {
+                let next = locked(&queue).pop_front();
+                let Some(name) = next else { return };
+                let result = self.load_one(&name);
+                let mut outcome = locked(&outcome);
+                match result {
+                    Ok(loaded) => outcome.loaded += loaded,
+                    Err(error) => outcome.errors.push(error),
+                }
+            }
+        };
+        thread::scope(|scope| {
+            for _ in 1..threads {
+                scope.spawn(work);
+            }
+            work();
+        });
+        outcome.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn load_one(&self, name: &str) -> Result<usize, LoadError> {
+        let mut loaded = 0;
+        for step in self.dependencies.order(name)? {
+            if self.claim(&step.name) {
+                let result = self.insert(&step);
+                let progress = if result.is_ok() {
+                    Progress::Loaded
+                } else {
+                    Progress::Refused
+                };
+                locked(&self.progress).insert(step.name, progress);
+                self.changed.notify_all();
+                result?;
+                loaded += 1;
+            }
+        }
+        Ok(loaded)
+    }
+
+    /// Whether the caller is to load the module. Waits while another thread does; that one holds no claim on a module
+    /// that comes later in any order, so the wait ends.
+    fn claim(&self, name: &str) -> bool {
+        let mut progress = locked(&self.progress);
+        loop {
+            match progress.get(name) {
+                None => {
+                    progress.insert(name.to_owned(), Progress::Loading);
+                    return true;
+                }
+                Some(Progress::Loaded | Progress::Refused) => return false,
+                Some(Progress::Loading) => {
+                    progress = self.changed.wait(progress).unwrap_or_else(PoisonError::into_inner);
+                }
+            }
+        }
+    }
+
+    fn insert(&self, step: &Step) -> Result<(), LoadError> {
+        let packed = self.image.read(&format!("{MODULES}/{}", step.file))?;
+        let unpacked = unpack(&packed).map_err(|cause| LoadError::Unpack {
+            name: step.name.clone(),
+            cause,
+        })?;
+        drop(packed);
+        let parameters = self.parameters.get(&step.name).map(String::as_str).unwrap_or_default();
+        let parameters = CString::new(parameters).unwrap_or_default();
+        match rustix::system::init_module(&unpacked, &parameters) {
+            Ok(()) | Err(rustix::io::Errno::EXIST) => Ok(()),
+            Err(cause) => Err(LoadError::Refused {
+                name: step.name.clone(),
+                cause: cause.into(),
+            }),
+        }
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn unpack(packed: &[u8]) -> io::Result<Vec<u8>> {
+    let size = zstd::zstd_safe::get_frame_content_size(packed).ok().flatten();
+    let size = size
+        .and_then(|size| usize::try_from(size).ok())
+        .unwrap_or(MAX_MODULE)
+        .min(MAX_MODULE);
+    zstd::bulk::decompress(packed, size)
+}
+
+/// One name a line; `#` begins a comment.
+#[must_use]
+pub fn parse_list(text: &str) -> BTreeSet<String> {
+    let names = text
+        .lines()
+        .map(|line| line.split_once('#').map_or(line, |(before, _)| before).trim());
+    names.filter(|name| !name.is_empty()).map(normal_name).collect()
+}
+
+/// Module parameters on the kernel's command line, `MODULE.PARAMETER=VALUE`, by module. The kernel itself applies
+/// those of built-in modules only.
+#[must_use]
+pub fn parameters(command_line: &str) -> BTreeMap<String, String> {
+    let mut parameters: BTreeMap<String, String> = BTreeMap::new();
+    for word in command_line.split_whitespace() {
+        let name = word.split('=').next().unwrap_or(word);
+        if let Some((module, _)) = name.split_once('.')
+            && let Some(setting) = word.get(module.len() + 1..)
+        {
+            let all = parameters.entry(normal_name(module)).or_default();
+            if !all.is_empty() {
+                all.push(' ');
+            }
+            all.push_str(setting);
+        }
+    }
+    parameters
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_are_found_by_module() {
+        let found = parameters("console=ttyS0 kvm-amd.nested=1 kvm_amd.npt=0 zos.peer=k@1.2.3.4:5 quiet root=a.b");
+        assert_eq!(found["kvm_amd"], "nested=1 npt=0");
+        assert_eq!(found["zos"], "peer=k@1.2.3.4:5");
+        assert!(!found.contains_key("root"));
+    }
+
+    #[test]
+    fn lists_have_comments_and_blank_lines() {
+        let names: Vec<String> = parse_list("# always\nkvm-amd # both\n\n tun\n").into_iter().collect();
+        assert_eq!(names, ["kvm_amd", "tun"]);
+    }
+
+    #[test]
+    fn packed_modules_are_unpacked_and_garbage_is_refused() {
+        let module = vec![7_u8; 100_000];
+        assert_eq!(unpack(&zstd::bulk::compress(&module, 3).unwrap()).unwrap(), module);
+        assert!(unpack(b"not zstd").is_err());
+    }
+}

@@ -1,0 +1,151 @@
+//! The node's PID 1.
+//!
+//! Boot, in this order: mounts; the machine's memory; the image's manifest; modules for the devices that are there (in
+//! the background, each verified as it is loaded) beside the check of everything that runs; settings; services. Then the
+//! event loop ([`running`]) for as long as the machine is on.
+
+pub mod control;
+pub mod devices;
+pub mod running;
+pub mod services;
+pub mod supervisor;
+pub mod watchdog;
+
+use std::{fs, path::Path, sync::Arc, time::Duration};
+
+use node_api::image::MIN_MEMORY_MIB;
+
+use crate::{
+    cgroup, console, ending, link,
+    mounts::{self, NODE},
+    sys, sysctl,
+    verify::Image,
+};
+use running::{Node, Notice, Notices};
+
+/// Part of the memory, in percent, that firmware and kernel may keep from what the machine's maker states.
+const RESERVED_PERCENT: u64 = 12;
+/// How long the agent's start waits for the devices' modules; they go on loading after it.
+const DEVICES_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Something without which the machine cannot be used.
+#[derive(Debug, thiserror::Error)]
+enum BootError {
+    #[error(transparent)]
+    Mount(#[from] mounts::MountError),
+    #[error("prepare {what}")]
+    Prepare {
+        what: &'static str,
+        #[source]
+        cause: std::io::Error,
+    },
+}
+
+/// Runs the machine until it ends.
+pub fn run() -> ! {
+    sys::keep_heap_small();
+    ending::restart_on_panic();
+    let mounted = mounts::apply(NODE, Path::new("/"));
+    console::open("init");
+    match mounted.map_err(BootError::from).and_then(|()| boot()) {
+        Ok(node) => node.run(),
+        Err(error) => ending::fatal(&console::chain(&error)),
+    }
+}
+
+fn boot() -> Result<Node, BootError> {
+    console::say("mounts");
+    refuse_too_little_memory();
+    let image = match Image::open(Path::new("/")) {
+        Ok(image) => Arc::new(image),
+        Err(damage) => ending::refuse(&console::chain(&damage)),
+    };
+    let prepare = |what| move |cause: std::io::Error| BootError::Prepare { what, cause };
+    let (notices, inbox) = Notices::new().map_err(prepare("notices"))?;
+    let node = Node::new(inbox).map_err(prepare("event loop"))?;
+    devices::load_in_background(Arc::clone(&image), notices.clone()).map_err(prepare("device thread"))?;
+    match image.check_essential() {
+        Ok(files) => console::say(&format!("image verified ({files} files)")),
+        Err(damage) => ending::refuse(&console::chain(&damage)),
+    }
+    configure();
+    node.wait_for_devices(DEVICES_PATIENCE);
+    check_rest_when_idle(image, notices).map_err(prepare("image thread"))?;
+    Ok(node)
+}
+
+/// Says so and powers off when the machine has less memory than a node needs. This comes before the image is checked:
+/// an image that did not fit would look damaged.
+fn refuse_too_little_memory() {
+    let information = rustix::system::sysinfo();
+    let total = u64::from(information.totalram).saturating_mul(u64::from(information.mem_unit)) / (1024 * 1024);
+    if !is_enough_memory(total) {
+        ending::refuse(&format!(
+            "too little memory: {total} MiB usable, and a node needs a machine with {MIN_MEMORY_MIB} MiB; add memory"
+        ));
+    }
+}
+
+const fn is_enough_memory(usable_mib: u64) -> bool {
+    usable_mib * 100 >= MIN_MEMORY_MIB * (100 - RESERVED_PERCENT)
+}
+
+/// What the kernel is told. A setting that it refuses is said, and the boot goes on.
+fn configure() {
+    for refused in sysctl::apply(sysctl::NODE, Path::new("/proc/sys")) {
+        console::say(&refused);
+    }
+    if let Err(error) = rustix::system::sethostname(b"zos") {
+        console::say_error("set host name", &error);
+    }
+    if let Err(error) = link::up("lo", None) {
+        console::say_error("loopback", &error);
+    }
+    if let Err(error) = cgroup::make_tree(Path::new(cgroup::ROOT)) {
+        console::say_error("make cgroups", &error);
+    }
+    let mut byte = [0_u8];
+    if rustix::rand::getrandom(&mut byte, rustix::rand::GetRandomFlags::NONBLOCK).is_err() {
+        console::say("entropy: the kernel has too little yet; whoever needs some waits for it");
+    }
+}
+
+/// Hashes what no one needed to start, when nobody else wants the processor.
+fn check_rest_when_idle(image: Arc<Image>, notices: Notices) -> std::io::Result<()> {
+    thread("image", move || {
+        sys::run_when_idle();
+        match image.check_rest() {
+            Ok(files) => console::say(&format!("whole image verified ({files} files)")),
+            Err(damage) => notices.send(Notice::Damaged(damage)),
+        }
+        drop(image);
+        sys::trim_heap();
+    })
+}
+
+/// Starts a thread with a stack that suits a small machine.
+pub(crate) fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
+    const STACK: usize = 256 * 1024;
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .stack_size(STACK)
+        .spawn(work)
+        .map(drop)
+}
+
+/// The kernel's command line; empty when it cannot be read.
+pub(crate) fn command_line() -> String {
+    fs::read_to_string("/proc/cmdline").unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_of_the_least_size_passes_with_what_its_firmware_keeps() {
+        assert!(is_enough_memory(MIN_MEMORY_MIB * 90 / 100));
+        assert!(!is_enough_memory(MIN_MEMORY_MIB * 80 / 100));
+        assert!(!is_enough_memory(480));
+    }
+}

@@ -1,0 +1,67 @@
+//! Starting a process with a session of its own and its output in a pipe.
+
+use std::{
+    fs::File,
+    io,
+    os::fd::OwnedFd,
+    process::{Command, Stdio},
+};
+
+use nix::{
+    fcntl::{FcntlArg, OFlag, fcntl},
+    sys::signal::{Signal, kill, killpg},
+    unistd::{Pid, pipe2},
+};
+
+use crate::{console, supervise::Effect, sys};
+
+/// Where a supervised program's standard output and error arrive. It outlives the process: what a process leaves
+/// running may go on writing while its successor starts.
+#[derive(Debug)]
+pub struct Output {
+    /// Reading does not wait.
+    pub reader: File,
+    writer: OwnedFd,
+}
+
+impl Output {
+    /// Makes the pipe.
+    ///
+    /// # Errors
+    /// What pipe2(2) says.
+    pub fn new() -> io::Result<Self> {
+        let (read, writer) = pipe2(OFlag::O_CLOEXEC)?;
+        fcntl(&read, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+        Ok(Self {
+            reader: File::from(read),
+            writer,
+        })
+    }
+}
+
+/// Starts `command` as the leader of a new session, with nothing on its standard input.
+///
+/// # Errors
+/// What fork(2) or execve(2) say.
+pub fn start(mut command: Command, output: &Output) -> io::Result<Pid> {
+    let (out, error) = (output.writer.try_clone()?, output.writer.try_clone()?);
+    sys::lead_session(&mut command);
+    let child = command.stdin(Stdio::null()).stdout(out).stderr(error).spawn()?;
+    // The child is collected by its number, together with the orphans; dropping the handle does not end it.
+    i32::try_from(child.id()).map(Pid::from_raw).map_err(io::Error::other)
+}
+
+/// Carries out the signals among the effects of [`crate::supervise`].
+pub fn signal(effect: Effect) {
+    let (pid, signal) = match effect {
+        Effect::Terminate(pid) => (pid, Signal::SIGTERM),
+        Effect::Kill(pid) => (pid, Signal::SIGKILL),
+        Effect::Spawn => return,
+    };
+    // Between fork and setsid there is no group yet.
+    if killpg(pid, signal).is_err()
+        && let Err(error) = kill(pid, signal)
+    {
+        console::say(&format!("signal process {pid}: {error}"));
+    }
+}
