@@ -160,7 +160,7 @@ fn fat(out: &Path, efi: &Path) -> Result<()> {
 
 fn xorriso(tree: &Path, out: &Path) -> Result<()> {
     let mut command = Command::new("xorriso");
-    command.args(["-as", "mkisofs", "-quiet", "-volid", LABEL, "-r"]);
+    command.args(["-as", "mkisofs", "-quiet", "-iso-level", "3", "-volid", LABEL, "-r"]);
     command.args([
         "-b",
         "boot/grub/bios.img",
