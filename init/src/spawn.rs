@@ -37,6 +37,14 @@ impl Output {
             writer,
         })
     }
+
+    /// Makes a user the pipe's owner, who can then open it by `/dev/stdout` and `/dev/stderr` as well.
+    ///
+    /// # Errors
+    /// What fchown(2) says.
+    pub fn give_to(&self, uid: u32, gid: u32) -> io::Result<()> {
+        std::os::unix::fs::fchown(&self.writer, Some(uid), Some(gid))
+    }
 }
 
 /// Starts `command` as the leader of a new session, with nothing on its standard input.
