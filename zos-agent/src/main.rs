@@ -1,2 +1,3 @@
-//! Being laid out.
+//! The agent of a node.
+
 fn main() {}

@@ -1,0 +1,32 @@
+//! The agent of a node: makes the machine match what the chain says was agreed.
+//!
+//! Data flows one way: settings, disks and network are observed; pure functions decide; thin shells do.
+//!
+//! | module | decides (pure) | does |
+//! |---|---|---|
+//! | [`settings`] | command line and farm media → settings | – |
+//! | [`disks`] | facts → may it be written | reads `/sys/block`, the disks' ends, a disk in full |
+//! | [`layout`], [`pool`] | bytes of our mark and partition table | formats, mounts |
+//! | [`identity`] | which of several copies holds | reads and writes the key files |
+//! | [`capacity`] | hardware → resource units | reads `/proc` and `/sys` |
+//! | [`net`] | DHCP state machine | netlink, sockets |
+//! | [`guest_net`] | rule set, addresses of guests | taps, nft |
+//! | [`vm`] | what a monitor is given | opens it, spawns, adopts, watches |
+//! | [`reconcile`] | desired, observed → plan | carries out a plan |
+//! | [`console`] | status → lines | writes them |
+//! | [`init_client`] | – | liveness and readiness |
+//!
+//! Architecture invariant: only [`pool`] writes to a disk that it was not told to mount, and only after
+//! [`disks::decide`](disks::decide()).
+
+pub mod capacity;
+pub mod disks;
+pub mod durable;
+pub mod guest_net;
+pub mod identity;
+pub mod layout;
+pub mod net;
+pub mod pool;
+pub mod settings;
+mod sys;
+pub mod text;

@@ -1,0 +1,144 @@
+//! One uplink: the DHCP client of an interface with its socket.
+
+use std::{
+    fs, io,
+    net::{Ipv4Addr, SocketAddrV4},
+    time::{Duration, Instant},
+};
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::{net::UdpSocket, sync::mpsc};
+
+use super::{
+    dhcp::{Client, Destination, Lease, Output},
+    links::{Interface, LinkError, Links},
+};
+
+/// Longest datagram that is read.
+const MAX_PACKET: usize = 2048;
+/// Pause after an error of the socket or the kernel, before the uplink is tried anew.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// What has happened on an uplink.
+#[derive(Debug)]
+pub enum Event {
+    /// The interface has a lease, or another one.
+    Leased(String, Lease),
+    /// The interface has lost its lease.
+    Lost(String),
+    /// Something failed; the uplink is tried again.
+    Failed(String, UplinkError),
+}
+
+/// Why an uplink does not work.
+#[derive(Debug, thiserror::Error)]
+pub enum UplinkError {
+    /// The socket failed.
+    #[error("DHCP socket on {0}")]
+    Socket(String, #[source] io::Error),
+    /// The kernel refused a change.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+}
+
+/// Runs an uplink until `events` is closed. Never gives up: a cable may be plugged in next year.
+pub async fn run(interface: Interface, links: Links, seed: u64, events: mpsc::Sender<Event>) {
+    let began = Instant::now();
+    let mut client = Client::new(interface.mac, seed, Duration::ZERO);
+    loop {
+        let failed = match serve(&interface, &links, &mut client, began, &events).await {
+            Ok(()) => return,
+            Err(error) => error,
+        };
+        if events
+            .send(Event::Failed(interface.name.clone(), failed))
+            .await
+            .is_err()
+        {
+            return;
+        }
+        tokio::time::sleep(RETRY).await;
+        for output in client.restart(began.elapsed()) {
+            if let Output::Deconfigure(lease) = output {
+                // The interface may be gone, and the address with it.
+                _ = links.deconfigure(&interface, &lease).await;
+                _ = events.send(Event::Lost(interface.name.clone())).await;
+            }
+        }
+    }
+}
+
+async fn serve(
+    interface: &Interface,
+    links: &Links,
+    client: &mut Client,
+    began: Instant,
+    events: &mpsc::Sender<Event>,
+) -> Result<(), UplinkError> {
+    let name = &interface.name;
+    accept_answers(name);
+    links.up(name, interface.index).await?;
+    let socket = socket(name).map_err(|source| UplinkError::Socket(name.clone(), source))?;
+    let mut packet = [0; MAX_PACKET];
+    loop {
+        let wait = client.deadline().saturating_sub(began.elapsed());
+        let outputs = tokio::select! {
+            received = socket.recv_from(&mut packet) => {
+                let (length, _) = received.map_err(|source| UplinkError::Socket(name.clone(), source))?;
+                client.receive(&packet[..length], began.elapsed())
+            }
+            () = tokio::time::sleep(wait) => client.tick(began.elapsed()),
+            () = events.closed() => return Ok(()),
+        };
+        for output in outputs {
+            perform(interface, links, &socket, output, events).await?;
+        }
+    }
+}
+
+async fn perform(
+    interface: &Interface,
+    links: &Links,
+    socket: &UdpSocket,
+    output: Output,
+    events: &mpsc::Sender<Event>,
+) -> Result<(), UplinkError> {
+    let name = interface.name.clone();
+    match output {
+        Output::Send(to, bytes) => {
+            let to = match to {
+                Destination::Broadcast => Ipv4Addr::BROADCAST,
+                Destination::Server(address) => address,
+            };
+            // A cable that is not plugged in is no error: the machine repeats the message.
+            _ = socket.send_to(&bytes, SocketAddrV4::new(to, 67)).await;
+        }
+        Output::Configure(lease) => {
+            links.configure(interface, &lease).await?;
+            _ = events.send(Event::Leased(name, lease)).await;
+        }
+        Output::Deconfigure(lease) => {
+            links.deconfigure(interface, &lease).await?;
+            _ = events.send(Event::Lost(name)).await;
+        }
+    }
+    Ok(())
+}
+
+/// A DHCP server's answer comes from an address to which there is no route yet; the reverse path filter would drop it. The rule
+/// set of [`crate::guest_net`] pins guests' addresses instead. Best effort: without the filter there is nothing to switch off.
+fn accept_answers(interface: &str) {
+    for scope in ["all", interface] {
+        _ = fs::write(format!("/proc/sys/net/ipv4/conf/{scope}/rp_filter"), "0");
+    }
+}
+
+fn socket(interface: &str) -> io::Result<UdpSocket> {
+    let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_broadcast(true)?;
+    socket.bind_device(Some(interface.as_bytes()))?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 68).into())?;
+    UdpSocket::from_std(socket.into())
+}
