@@ -1,1 +1,22 @@
-//! Being laid out.
+//! Talking to the contract chain: asking peers that are not trusted and believing only what is proven.
+//!
+//! ```text
+//! ChainClient ── Request ──► peer            any of several; one that lies is refused by the name of the failed check
+//!      ▲                       │              and the next is asked
+//!      └─ LightClient ◄─ Answer ┘             certified head, then the proof of each record against it
+//! ```
+//!
+//! The verified head is kept in a file before anything is done by it, so that a restart never acts on an older one.
+//!
+//! Architecture invariant: no answer of a peer leaves this crate before the light client has verified it.
+#![forbid(unsafe_code)]
+
+mod author;
+mod client;
+mod error;
+pub mod protocol;
+mod trust;
+
+pub use author::{Author, SendError};
+pub use client::{ChainClient, Following, Proven};
+pub use error::{ClientError, PeerFailure, Reason};

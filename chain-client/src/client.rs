@@ -1,0 +1,570 @@
+//! The client: asks any of several peers and believes none.
+
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use ledger::{
+    CertifiedHeader, Genesis, Hash, Header, Height, Id, Kind, LightClient, LightError, Record, RecordKey,
+    body::{Assignments, Blob, Contract},
+    light::{RecordProof, verify_history},
+    record::BodyOf,
+};
+use peer_link::{Connection, Connections, Endpoint, PeerAddress, PeerId, protocol as link_protocol};
+use tokio::sync::watch;
+use tracing::{debug, info, warn};
+
+use crate::{
+    ClientError, PeerFailure, Reason,
+    protocol::{Answer, DEADLINE, MAX_ANSWER, MAX_KEYS, PAGE, Request},
+    trust::TrustFile,
+};
+
+/// Rounds of handover pages before a peer is given up as endless.
+const MAX_HANDOVER_PAGES: usize = 64;
+/// Most ids that one search collects.
+const MAX_FOUND: usize = 16 * PAGE;
+/// Most versions that one history collects.
+const MAX_HISTORY: usize = 10_000;
+/// Attempts with one peer when another task has moved the verified head on meanwhile.
+const STALE_ATTEMPTS: usize = 3;
+/// Pause after every peer failed, while heads are followed.
+const FOLLOW_PAUSE: Duration = Duration::from_secs(1);
+/// A followed peer that announces no head for this long is left for another one.
+const FOLLOW_SILENCE: Duration = Duration::from_secs(90);
+
+/// A record that is proven to be the latest version, and what it says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proven<B> {
+    /// The whole record.
+    pub record: Record,
+    /// What it says.
+    pub body: B,
+}
+
+impl<B: BodyOf> Proven<B> {
+    fn new(record: Record) -> Option<Self> {
+        let body = B::of(&record.body)?.clone();
+        Some(Self { record, body })
+    }
+}
+
+/// What one peer makes of a question.
+type Asked<'q, T> = Pin<Box<dyn Future<Output = Result<T, Reason>> + Send + 'q>>;
+
+/// A client of one chain. Clones share the verified head and the links.
+#[derive(Debug, Clone)]
+pub struct ChainClient {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    chain: Hash,
+    genesis: Genesis,
+    peers: Vec<PeerAddress>,
+    links: Connections,
+    light: Mutex<LightClient>,
+    trust: TrustFile,
+    heads: watch::Sender<Option<Header>>,
+    /// The peers' last failures, so that the log names each once.
+    complaints: Mutex<BTreeMap<PeerId, String>>,
+}
+
+impl ChainClient {
+    /// Opens the chain with this genesis hash: fetches the genesis from any peer and checks it, or goes on from what
+    /// `trust_file` kept.
+    ///
+    /// # Errors
+    /// [`ClientError`] when no peer gave the genesis or the file cannot be used.
+    pub async fn open(
+        endpoint: Endpoint,
+        chain: Hash,
+        peers: Vec<PeerAddress>,
+        trust_file: Option<PathBuf>,
+    ) -> Result<Self, ClientError> {
+        if peers.is_empty() {
+            return Err(ClientError::NoPeers);
+        }
+        let links = Connections::new(endpoint, link_protocol::LEDGER);
+        let trust = TrustFile::new(trust_file);
+        let genesis = fetch_genesis(&links, &peers, chain).await?;
+        let fresh = LightClient::new(chain, &genesis).expect("the genesis was checked when it was fetched");
+        let light = trust.load()?.filter(|kept| kept.chain() == chain).unwrap_or(fresh);
+        let (heads, _) = watch::channel(light.head().cloned());
+        let shared = Shared {
+            chain,
+            genesis,
+            peers,
+            links,
+            light: Mutex::new(light),
+            trust,
+            heads,
+            complaints: Mutex::default(),
+        };
+        Ok(Self {
+            shared: Arc::new(shared),
+        })
+    }
+
+    /// The chain's id.
+    #[must_use]
+    pub fn chain(&self) -> Hash {
+        self.shared.chain
+    }
+
+    /// The chain's genesis.
+    #[must_use]
+    pub fn genesis(&self) -> &Genesis {
+        &self.shared.genesis
+    }
+
+    /// The newest verified header, as far as is known without asking.
+    #[must_use]
+    pub fn head(&self) -> Option<Header> {
+        self.light().head().cloned()
+    }
+
+    /// Announces every newer verified header.
+    #[must_use]
+    pub fn heads(&self) -> watch::Receiver<Option<Header>> {
+        self.shared.heads.subscribe()
+    }
+
+    fn light(&self) -> std::sync::MutexGuard<'_, LightClient> {
+        self.shared.light.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks peers for the newest header and verifies it.
+    ///
+    /// # Errors
+    /// [`ClientError::AllFailed`] names for each peer the check that failed or why it was not reached.
+    pub async fn sync(&self) -> Result<Header, ClientError> {
+        self.ask(move |connection| Box::pin(async move { self.sync_with(&connection).await }))
+            .await
+    }
+
+    async fn sync_with(&self, connection: &Connection) -> Result<Header, Reason> {
+        for _ in 0..MAX_HANDOVER_PAGES {
+            let after = self.light().height();
+            let answer = call(connection, &Request::Head { after }).await?;
+            let Answer::Head { handovers, head } = answer else {
+                return Err(unexpected(answer));
+            };
+            let more = handovers.len() >= PAGE;
+            for handover in handovers.iter().filter(|handover| handover.header.height > after) {
+                self.advance(handover)?;
+            }
+            self.advance(&head)?;
+            if !more {
+                return Ok(head.header);
+            }
+        }
+        Err(Reason::OffTopic)
+    }
+
+    /// Verifies a header; what is verified is on stable storage before anything is done by it.
+    fn advance(&self, certified: &CertifiedHeader) -> Result<(), Reason> {
+        let mut light = self.light();
+        let before = light.height();
+        let mut next = light.clone();
+        next.advance(certified).map_err(Reason::Lied)?;
+        if next.height() > before {
+            self.shared
+                .trust
+                .store(&next)
+                .map_err(|error| Reason::Unable(error.to_string()))?;
+            *light = next;
+            self.shared.heads.send_replace(Some(certified.header.clone()));
+        }
+        Ok(())
+    }
+
+    /// The latest version of a record, proven against the newest head of the peer that answered.
+    ///
+    /// # Errors
+    /// [`ClientError`] when no peer gave a proof.
+    pub async fn record<B: BodyOf>(&self, id: Id) -> Result<Option<Proven<B>>, ClientError> {
+        let mut records = self.records(&[RecordKey::new(B::KIND, id)]).await?;
+        Ok(records.pop().flatten().and_then(Proven::new))
+    }
+
+    /// The latest version of a record that must exist.
+    ///
+    /// # Errors
+    /// [`ClientError::Missing`] when it is proven that there is none, otherwise as [`Self::record`].
+    pub async fn require<B: BodyOf>(&self, id: Id) -> Result<Proven<B>, ClientError> {
+        let found = self.record::<B>(id).await?;
+        found.ok_or_else(|| ClientError::Missing(RecordKey::new(B::KIND, id).to_string()))
+    }
+
+    /// The latest versions of records, in the order of `keys`; `None` where it is proven that there is none.
+    ///
+    /// # Errors
+    /// [`ClientError`] when no peer gave the proofs.
+    pub async fn records(&self, keys: &[RecordKey]) -> Result<Vec<Option<Record>>, ClientError> {
+        let mut all = Vec::with_capacity(keys.len());
+        for page in keys.chunks(MAX_KEYS) {
+            all.extend(
+                self.ask(move |connection| Box::pin(async move { self.records_from(&connection, page).await }))
+                    .await?,
+            );
+        }
+        Ok(all)
+    }
+
+    async fn records_from(&self, connection: &Connection, keys: &[RecordKey]) -> Result<Vec<Option<Record>>, Reason> {
+        let mut attempt = 1;
+        let (head, proofs) = loop {
+            let answer = call(connection, &Request::Records(keys.to_vec())).await?;
+            let Answer::Records { head, proofs } = answer else {
+                return Err(unexpected(answer));
+            };
+            match self.advance(&head) {
+                Ok(()) => break (head, proofs),
+                Err(Reason::Lied(LightError::WrongValidatorSet { .. })) if attempt < STALE_ATTEMPTS => {
+                    self.sync_with(connection).await?;
+                }
+                Err(Reason::Lied(LightError::StaleHead { .. })) if attempt < STALE_ATTEMPTS => {}
+                Err(reason) => return Err(reason),
+            }
+            attempt += 1;
+        };
+        if proofs.len() != keys.len() {
+            return Err(Reason::OffTopic);
+        }
+        let verify = |(key, proof): (&RecordKey, RecordProof)| proof.verify(head.header.state, *key);
+        keys.iter()
+            .zip(proofs)
+            .map(verify)
+            .collect::<Result<_, _>>()
+            .map_err(Reason::Lied)
+    }
+
+    /// Ids of records of a kind that belong to `of`, or of all. A peer may leave some out; each is proven by
+    /// [`Self::record`].
+    ///
+    /// # Errors
+    /// [`ClientError`] when no peer answered.
+    pub async fn find(&self, kind: Kind, of: Option<Id>) -> Result<Vec<Id>, ClientError> {
+        self.ask(move |connection| {
+            Box::pin(async move {
+                let mut found: Vec<Id> = Vec::new();
+                loop {
+                    let after = found.last().copied();
+                    let answer = call(&connection, &Request::Find { kind, of, after }).await?;
+                    let Answer::Ids(page) = answer else {
+                        return Err(unexpected(answer));
+                    };
+                    let rising = after.iter().chain(&page).is_sorted_by(|a, b| a < b);
+                    if !rising || page.len() > PAGE {
+                        return Err(Reason::OffTopic);
+                    }
+                    let last = page.len() < PAGE;
+                    found.extend(page);
+                    if last || found.len() >= MAX_FOUND {
+                        return Ok(found);
+                    }
+                }
+            })
+        })
+        .await
+    }
+
+    /// All live contracts of a node. The set is proven to be complete and each contract to be the latest version.
+    ///
+    /// # Errors
+    /// [`ClientError`] when no peer gave the proofs.
+    pub async fn assigned(&self, node: Id) -> Result<Vec<Proven<Contract>>, ClientError> {
+        let Some(set) = self.record::<Assignments>(node).await? else {
+            return Ok(Vec::new());
+        };
+        let keys: Vec<RecordKey> = set
+            .body
+            .contracts
+            .iter()
+            .map(|id| RecordKey::new(Kind::Contract, *id))
+            .collect();
+        let records = self.records(&keys).await?;
+        Ok(records.into_iter().flatten().filter_map(Proven::new).collect())
+    }
+
+    /// A version of a record, by its hash.
+    ///
+    /// # Errors
+    /// [`ClientError`] when no peer has it.
+    pub async fn version<B: BodyOf>(&self, hash: Hash) -> Result<Proven<B>, ClientError> {
+        self.ask(move |connection| {
+            Box::pin(async move {
+                let answer = call(&connection, &Request::Version(hash)).await?;
+                let Answer::Versions(mut records) = answer else {
+                    return Err(unexpected(answer));
+                };
+                let record = records
+                    .pop()
+                    .filter(|record| records.is_empty() && record.hash() == hash);
+                record.and_then(Proven::new).ok_or(Reason::OffTopic)
+            })
+        })
+        .await
+    }
+
+    /// All versions of a record, newest first, each linked to the one before, back to the first.
+    ///
+    /// # Errors
+    /// [`ClientError`] when there is no such record or no peer gave its whole history.
+    pub async fn history(&self, key: RecordKey) -> Result<Vec<Record>, ClientError> {
+        let latest = self.records(&[key]).await?.pop().flatten();
+        let latest = &latest.ok_or_else(|| ClientError::Missing(key.to_string()))?;
+        self.ask(move |connection| {
+            Box::pin(async move {
+                let mut earlier: Vec<Record> = Vec::new();
+                loop {
+                    let from = earlier.last().map_or(latest.previous, |record| record.previous);
+                    if from == Hash::ZERO || earlier.len() >= MAX_HISTORY {
+                        break;
+                    }
+                    let answer = call(&connection, &Request::History { from }).await?;
+                    let Answer::Versions(page) = answer else {
+                        return Err(unexpected(answer));
+                    };
+                    if page.first().map(Record::hash) != Some(from) {
+                        return Err(Reason::OffTopic);
+                    }
+                    earlier.extend(page);
+                }
+                verify_history(latest, &earlier).map_err(Reason::Lied)?;
+                Ok(std::iter::once(latest.clone()).chain(earlier).collect())
+            })
+        })
+        .await
+    }
+
+    /// Gives a sealed text to every peer that can be reached, to hold until the contract that names it has ended.
+    ///
+    /// # Errors
+    /// [`ClientError`] when no peer took it.
+    pub async fn hold_sealed(&self, sealed: Vec<u8>) -> Result<Blob, ClientError> {
+        let hash = Hash::from_bytes(*blake3::hash(&sealed).as_bytes());
+        let size = u64::try_from(sealed.len()).unwrap_or(u64::MAX);
+        let request = Request::Hold(sealed);
+        let mut failures = Vec::new();
+        let mut taken = 0_usize;
+        for peer in &self.shared.peers {
+            match self.call_peer(peer, &request).await {
+                Ok(Answer::Taken) => taken += 1,
+                Ok(other) => failures.push(PeerFailure {
+                    peer: peer.id(),
+                    reason: unexpected(other),
+                }),
+                Err(reason) => failures.push(PeerFailure {
+                    peer: peer.id(),
+                    reason,
+                }),
+            }
+        }
+        if taken == 0 {
+            Err(ClientError::AllFailed(failures))
+        } else {
+            Ok(Blob { hash, size })
+        }
+    }
+
+    /// A sealed text, verified by its hash and size.
+    ///
+    /// # Errors
+    /// [`ClientError`] when no peer holds it.
+    pub async fn sealed(&self, blob: &Blob) -> Result<Vec<u8>, ClientError> {
+        self.ask(move |connection| {
+            Box::pin(async move {
+                let answer = call(&connection, &Request::Sealed(blob.hash)).await?;
+                let Answer::Sealed(bytes) = answer else {
+                    return Err(unexpected(answer));
+                };
+                let same = blake3::hash(&bytes).as_bytes() == blob.hash.as_bytes()
+                    && u64::try_from(bytes.len()) == Ok(blob.size);
+                if same { Ok(bytes) } else { Err(Reason::OffTopic) }
+            })
+        })
+        .await
+    }
+
+    /// Sends a request to peers until one answers it.
+    pub(crate) async fn request(&self, request: &Request) -> Result<Answer, ClientError> {
+        self.ask(move |connection| {
+            Box::pin(async move {
+                match call(&connection, request).await? {
+                    Answer::Unable(reason) => Err(Reason::Unable(reason)),
+                    answer => Ok(answer),
+                }
+            })
+        })
+        .await
+    }
+
+    /// Follows new heads until the returned task is dropped: verifies each that a peer announces, leaves a peer that lies or
+    /// falls silent for the next one, and never gives up.
+    pub fn follow(&self) -> Following {
+        let client = self.clone();
+        Following(tokio::spawn(async move { client.follow_forever().await }))
+    }
+
+    async fn follow_forever(&self) {
+        loop {
+            for peer in &self.shared.peers {
+                let result = match self.connect(peer).await {
+                    Ok(connection) => self.follow_one(&connection).await,
+                    Err(reason) => Err(reason),
+                };
+                if let Err(reason) = result {
+                    self.complain(peer.id(), &reason);
+                }
+            }
+            tokio::time::sleep(FOLLOW_PAUSE).await;
+        }
+    }
+
+    async fn follow_one(&self, connection: &Connection) -> Result<(), Reason> {
+        self.sync_with(connection).await?;
+        let mut stream = connection.open().await.map_err(Reason::Link)?;
+        stream.send(&Request::Watch, MAX_ANSWER).await.map_err(Reason::Link)?;
+        self.forgive(connection.peer());
+        loop {
+            let answer = stream
+                .receive_within(MAX_ANSWER, FOLLOW_SILENCE)
+                .await
+                .map_err(Reason::Link)?;
+            let Answer::Head { head, .. } = answer else {
+                return Err(unexpected(answer));
+            };
+            match self.advance(&head) {
+                Ok(()) => {}
+                // A query of another task has seen a newer head already, or a handover lies between.
+                Err(Reason::Lied(LightError::StaleHead { .. } | LightError::WrongValidatorSet { .. })) => {
+                    self.sync_with(connection).await?;
+                }
+                Err(reason) => return Err(reason),
+            }
+        }
+    }
+
+    /// Puts a question to one peer after the other until one answers it.
+    async fn ask<'q, T>(&self, question: impl Fn(Connection) -> Asked<'q, T> + Send) -> Result<T, ClientError> {
+        let mut failures = Vec::new();
+        for peer in &self.shared.peers {
+            let asked = match self.connect(peer).await {
+                Ok(connection) => question(connection).await,
+                Err(reason) => Err(reason),
+            };
+            match asked {
+                Ok(answer) => {
+                    self.forgive(peer.id());
+                    return Ok(answer);
+                }
+                Err(reason) => {
+                    self.complain(peer.id(), &reason);
+                    failures.push(PeerFailure {
+                        peer: peer.id(),
+                        reason,
+                    });
+                }
+            }
+        }
+        Err(ClientError::AllFailed(failures))
+    }
+
+    async fn connect(&self, peer: &PeerAddress) -> Result<Connection, Reason> {
+        self.shared.links.get(peer).await.map_err(Reason::Dial)
+    }
+
+    async fn call_peer(&self, peer: &PeerAddress, request: &Request) -> Result<Answer, Reason> {
+        call(&self.connect(peer).await?, request).await
+    }
+
+    /// Says once in the log why a peer is no help: a lie at the level of a warning, an outage below it.
+    fn complain(&self, peer: PeerId, reason: &Reason) {
+        let text = reason.to_string();
+        let kind = match reason {
+            Reason::Dial(_) => "not reached".to_owned(),
+            Reason::Lied(error) => error.to_string().split(':').next().unwrap_or_default().to_owned(),
+            _ => text.clone(),
+        };
+        let mut complaints = self.shared.complaints.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = complaints
+            .insert(peer, kind.clone())
+            .is_some_and(|before| before == kind);
+        drop(complaints);
+        match reason {
+            _ if known => debug!(%peer, "{text}"),
+            Reason::Lied(_) | Reason::OffTopic => warn!(%peer, "peer of the chain {text}"),
+            _ => info!(%peer, "peer of the chain: {text}"),
+        }
+    }
+
+    fn forgive(&self, peer: PeerId) {
+        self.shared
+            .complaints
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&peer);
+    }
+
+    /// Height of the newest verified header.
+    #[must_use]
+    pub fn height(&self) -> Height {
+        self.light().height()
+    }
+}
+
+/// The task that follows new heads; stops when dropped.
+#[derive(Debug)]
+#[must_use = "dropping it stops following"]
+pub struct Following(tokio::task::JoinHandle<()>);
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+async fn call(connection: &Connection, request: &Request) -> Result<Answer, Reason> {
+    connection
+        .call(request, MAX_ANSWER, DEADLINE)
+        .await
+        .map_err(Reason::Link)
+}
+
+fn unexpected(answer: Answer) -> Reason {
+    match answer {
+        Answer::Unable(reason) => Reason::Unable(reason),
+        _ => Reason::OffTopic,
+    }
+}
+
+async fn fetch_genesis(links: &Connections, peers: &[PeerAddress], chain: Hash) -> Result<Genesis, ClientError> {
+    let mut failures = Vec::new();
+    for peer in peers {
+        match genesis_of(links, peer, chain).await {
+            Ok(genesis) => return Ok(genesis),
+            Err(reason) => failures.push(PeerFailure {
+                peer: peer.id(),
+                reason,
+            }),
+        }
+    }
+    Err(ClientError::AllFailed(failures))
+}
+
+async fn genesis_of(links: &Connections, peer: &PeerAddress, chain: Hash) -> Result<Genesis, Reason> {
+    let connection = links.get(peer).await.map_err(Reason::Dial)?;
+    let answer = call(&connection, &Request::Genesis).await?;
+    let Answer::Genesis(genesis) = answer else {
+        return Err(unexpected(answer));
+    };
+    LightClient::new(chain, &genesis).map_err(Reason::Lied)?;
+    Ok(genesis)
+}

@@ -1,0 +1,98 @@
+//! The ledger protocol: one request on a stream, one answer; [`Request::Watch`] alone is answered by a frame for each new
+//! head until the stream ends. Frames are Borsh.
+
+use std::time::Duration;
+
+use borsh::{BorshDeserialize, BorshSerialize};
+use ledger::{
+    CertifiedHeader, Genesis, Hash, Height, Id, Kind, Record, RecordKey, Refusal, SignedTransaction,
+    encoding::{MAX_RECORD, MAX_TRANSACTION},
+    light::RecordProof,
+};
+
+/// Longest request in bytes: a sealed text with its length.
+pub const MAX_REQUEST: usize = MAX_SEALED + MAX_TRANSACTION;
+/// Longest answer in bytes: a full page of records with their proofs.
+pub const MAX_ANSWER: usize = 2 * 1024 * 1024;
+/// Longest sealed text that is held, in bytes.
+pub const MAX_SEALED: usize = 64 * 1024;
+/// Most records asked for at once.
+pub const MAX_KEYS: usize = 16;
+/// Most ids or handovers in one answer.
+pub const PAGE: usize = 256;
+/// Most versions in one answer.
+pub const HISTORY_PAGE: usize = MAX_ANSWER / MAX_RECORD / 2;
+/// Time in which an answer comes.
+pub const DEADLINE: Duration = Duration::from_secs(10);
+
+/// What is asked.
+#[derive(Debug, Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+#[expect(clippy::large_enum_variant, reason = "requests are short-lived")]
+pub enum Request {
+    /// The genesis.
+    Genesis,
+    /// The newest certified header, after the handovers above a height.
+    Head {
+        /// Height up to which handovers are known.
+        after: Height,
+    },
+    /// The latest versions of at most [`MAX_KEYS`] records, proven against the newest header.
+    Records(Vec<RecordKey>),
+    /// Ids of records of a kind, in ascending order, at most [`PAGE`].
+    Find {
+        /// Kind of the records.
+        kind: Kind,
+        /// To whom or what they belong; absent: all.
+        of: Option<Id>,
+        /// Only ids above this one.
+        after: Option<Id>,
+    },
+    /// One version of a record, by its hash.
+    Version(Hash),
+    /// The versions before one, newest first, at most [`HISTORY_PAGE`].
+    History {
+        /// Hash of the newest version that is wanted.
+        from: Hash,
+    },
+    /// Puts a transaction among those that wait for a block.
+    Submit(SignedTransaction),
+    /// Holds a sealed text until the contract that names its hash has ended.
+    Hold(Vec<u8>),
+    /// A sealed text that is held.
+    Sealed(Hash),
+    /// Every new head from now on.
+    Watch,
+}
+
+/// What is answered.
+#[derive(Debug, Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub enum Answer {
+    /// To [`Request::Genesis`].
+    Genesis(Genesis),
+    /// To [`Request::Head`] and [`Request::Watch`].
+    Head {
+        /// Handovers in ascending order of height, at most [`PAGE`]; where there are more, `head` is the last of these.
+        handovers: Vec<CertifiedHeader>,
+        /// The newest header.
+        head: CertifiedHeader,
+    },
+    /// To [`Request::Records`].
+    Records {
+        /// The header that the proofs lead to.
+        head: CertifiedHeader,
+        /// A proof for each key, in their order.
+        proofs: Vec<RecordProof>,
+    },
+    /// To [`Request::Find`].
+    Ids(Vec<Id>),
+    /// To [`Request::Version`] and [`Request::History`].
+    Versions(Vec<Record>),
+    /// To [`Request::Submit`] and [`Request::Hold`]: taken.
+    Taken,
+    /// To [`Request::Submit`]: it breaks a rule.
+    Refused(Refusal),
+    /// To [`Request::Sealed`].
+    Sealed(Vec<u8>),
+    /// The peer cannot answer, with one line that says why.
+    Unable(String),
+}
