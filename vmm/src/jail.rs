@@ -1,0 +1,235 @@
+//! What closes around the monitor before the first guest instruction. [`close`] is the list of its steps, in order;
+//! afterwards the process holds its memory, the descriptors of the configuration, and nothing else.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, Write},
+};
+
+use landlock::{ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, Ruleset, RulesetAttr, Scope};
+use nix::{
+    sched::CloneFlags,
+    unistd::{Gid, Uid},
+};
+use rustix::{
+    mount::{MountFlags, MountPropagationFlags, UnmountFlags},
+    process::{DumpableBehavior, Resource, Rlimit},
+};
+
+use crate::sys;
+
+/// Most descriptors: those of the configuration, events, timers, and the bounded connections.
+const MAX_DESCRIPTORS: u64 = 1024;
+/// Threads beyond the processors' and the disks': the main one, and those that KVM starts on its own.
+const SPARE_THREADS: u64 = 8;
+/// An existing directory, hidden by the empty root while that is put in place. KVM's device is below it, so it is there.
+const ROOT_PLACE: &str = "/dev";
+
+/// The step of the jail that failed.
+#[derive(Debug, thiserror::Error)]
+#[error("{step}")]
+pub struct JailError {
+    step: &'static str,
+    #[source]
+    source: io::Error,
+}
+
+/// What the jail has to know of the machine.
+#[derive(Debug)]
+pub struct Inmate<'a> {
+    /// User and group of this monitor alone.
+    pub identity: &'a node_api::vmm::Jail,
+    /// `cgroup.procs` of its group.
+    pub cgroup: Option<File>,
+    /// Descriptors that stay open, besides the standard ones.
+    pub descriptors: Vec<i32>,
+    /// Threads that will be started.
+    pub threads: u64,
+}
+
+/// Closes the jail around this process, which has one thread and runs as root.
+///
+/// # Errors
+/// [`JailError`] names the first step that failed; the process must end then.
+pub fn close(inmate: Inmate<'_>) -> Result<(), JailError> {
+    let Inmate {
+        identity,
+        cgroup,
+        descriptors,
+        threads,
+    } = inmate;
+    let uid = Uid::from_raw(identity.uid);
+    let gid = Gid::from_raw(identity.gid);
+    step("move into the cgroup", enter_cgroup(cgroup))?;
+    step("close other descriptors", close_others(descriptors))?;
+    sys::clear_environment();
+    step("limit resources", limit(threads))?;
+    step(
+        "make namespaces",
+        nix::sched::unshare(namespaces()).map_err(io::Error::from),
+    )?;
+    step("make the root empty", empty_root())?;
+    step(
+        "drop the bounding capabilities",
+        caps::clear(None, caps::CapSet::Bounding).map_err(io::Error::other),
+    )?;
+    step(
+        "drop the ambient capabilities",
+        caps::clear(None, caps::CapSet::Ambient).map_err(io::Error::other),
+    )?;
+    step("leave all groups", nix::unistd::setgroups(&[]).map_err(io::Error::from))?;
+    step(
+        "take on the group",
+        nix::unistd::setresgid(gid, gid, gid).map_err(io::Error::from),
+    )?;
+    step(
+        "take on the user",
+        nix::unistd::setresuid(uid, uid, uid).map_err(io::Error::from),
+    )?;
+    step("drop capabilities", drop_capabilities())?;
+    step(
+        "refuse to be traced",
+        Ok(rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?),
+    )?;
+    step("refuse new privileges", Ok(rustix::thread::set_no_new_privs(true)?))?;
+    step("close Landlock", landlock())?;
+    step("check the jail", check(uid, gid))
+}
+
+impl From<rustix::io::Errno> for JailError {
+    fn from(error: rustix::io::Errno) -> Self {
+        Self {
+            step: "set a flag of the process",
+            source: error.into(),
+        }
+    }
+}
+
+fn step(step: &'static str, result: io::Result<()>) -> Result<(), JailError> {
+    result.map_err(|source| JailError { step, source })
+}
+
+/// Comes first, so that all memory from here on is counted to the group.
+fn enter_cgroup(procs: Option<File>) -> io::Result<()> {
+    procs.map_or(Ok(()), |mut procs| procs.write_all(b"0"))
+}
+
+fn close_others(mut kept: Vec<i32>) -> io::Result<()> {
+    let null = OpenOptions::new().read(true).write(true).open("/dev/null")?;
+    sys::copy_to(&null, libc::STDIN_FILENO)?;
+    sys::copy_to(&null, libc::STDOUT_FILENO)?;
+    drop(null);
+    kept.sort_unstable();
+    let mut first = libc::STDERR_FILENO + 1;
+    for fd in kept {
+        if fd > first {
+            sys::close_range(first, fd - 1)?;
+        }
+        first = fd + 1;
+    }
+    sys::close_range(first, i32::MAX)
+}
+
+fn limit(threads: u64) -> io::Result<()> {
+    let limits = [
+        (Resource::Nofile, MAX_DESCRIPTORS),
+        (Resource::Core, 0),
+        (Resource::Nproc, threads + SPARE_THREADS),
+        (Resource::Memlock, 0),
+        (Resource::Msgqueue, 0),
+        (Resource::Rtprio, 0),
+    ];
+    for (resource, most) in limits {
+        rustix::process::setrlimit(
+            resource,
+            Rlimit {
+                current: Some(most),
+                maximum: Some(most),
+            },
+        )?;
+    }
+    rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
+    Ok(())
+}
+
+/// All kinds but process ids: a process cannot enter a new one itself, and a second process for each machine would be
+/// needed. What it would withhold is withheld otherwise: no call that names a process passes the filters.
+fn namespaces() -> CloneFlags {
+    CloneFlags::CLONE_NEWNS
+        | CloneFlags::CLONE_NEWNET
+        | CloneFlags::CLONE_NEWIPC
+        | CloneFlags::CLONE_NEWUTS
+        | CloneFlags::CLONE_NEWCGROUP
+}
+
+/// Makes an empty, read-only file system the root and lets go of every other.
+fn empty_root() -> io::Result<()> {
+    use rustix::{mount, process};
+
+    mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
+    let flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    mount::mount(
+        "none",
+        ROOT_PLACE,
+        "tmpfs",
+        flags,
+        Some(c"size=4k,nr_inodes=1,mode=0555"),
+    )?;
+    process::chdir(ROOT_PLACE)?;
+    process::pivot_root(".", ".")?;
+    mount::unmount(".", UnmountFlags::DETACH)?;
+    process::chdir("/")?;
+    Ok(())
+}
+
+fn drop_capabilities() -> io::Result<()> {
+    for set in [
+        caps::CapSet::Effective,
+        caps::CapSet::Permitted,
+        caps::CapSet::Inheritable,
+    ] {
+        caps::clear(None, set).map_err(io::Error::other)?;
+    }
+    Ok(())
+}
+
+/// Refuses every file, port and signal beyond the jail, as far as the kernel knows Landlock. What is open stays so.
+fn landlock() -> io::Result<()> {
+    let all = ABI::V6;
+    Ruleset::default()
+        .set_compatibility(CompatLevel::BestEffort)
+        .handle_access(AccessFs::from_all(all))
+        .and_then(|ruleset| ruleset.handle_access(AccessNet::from_all(all)))
+        .and_then(|ruleset| ruleset.scope(Scope::from_all(all)))
+        .and_then(|ruleset| ruleset.create())
+        .and_then(|ruleset| ruleset.restrict_self())
+        .map(drop)
+        .map_err(io::Error::other)
+}
+
+/// Trusts nothing above: reads back what the kernel holds.
+fn check(uid: Uid, gid: Gid) -> io::Result<()> {
+    let wrong = |what: &str| Err(io::Error::other(format!("{what} are not what was set")));
+    let users = nix::unistd::getresuid()?;
+    let groups = nix::unistd::getresgid()?;
+    if [users.real, users.effective, users.saved] != [uid; 3]
+        || [groups.real, groups.effective, groups.saved] != [gid; 3]
+    {
+        return wrong("user and group");
+    }
+    for set in [
+        caps::CapSet::Effective,
+        caps::CapSet::Permitted,
+        caps::CapSet::Inheritable,
+        caps::CapSet::Bounding,
+        caps::CapSet::Ambient,
+    ] {
+        if !caps::read(None, set).map_err(io::Error::other)?.is_empty() {
+            return wrong("capabilities");
+        }
+    }
+    if !rustix::thread::no_new_privs()? || std::fs::read_dir("/")?.next().is_some() {
+        return wrong("privileges and root");
+    }
+    Ok(())
+}
