@@ -204,9 +204,8 @@ fn build(config: &Config, mut descriptors: Descriptors) -> Result<Parts, Failure
         metrics.counter("bus.unknown"),
     );
     let vcpus = make_vcpus(&vm, config.vcpus, entry)?;
-    // The machine's descriptors live as long as the process.
-    std::mem::forget(vm);
     Ok(Parts {
+        vm,
         bus,
         disks,
         events,
@@ -317,6 +316,7 @@ impl<'a> Board<'a> {
 /// Starts all threads, closes their filters, and then lets the guest run.
 fn launch(parts: Parts) -> Result<std::convert::Infallible, Failure> {
     let Parts {
+        vm: _vm,
         bus,
         disks,
         events,
