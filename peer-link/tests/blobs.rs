@@ -1,4 +1,5 @@
 //! Content fetched between stores on loopback.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{
     net::SocketAddr,
