@@ -2,9 +2,11 @@
 //! needed; `cargo xtask setup` is.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use image::cpio::Tree;
+use image::cpio::{Node, Tree};
 use image::{Binaries, Flavour, Options, Profile, Sources, build, damage, executables, iso, iso_read, verify};
 use node_api::image::{AGENT, FARM_MEDIA, FarmMedia, GUEST_INITRD, GUEST_KERNEL, MANIFEST};
 
@@ -95,6 +97,30 @@ fn modules_of_a_guest_come_after_what_they_need() {
     assert!(position("vsock") < position("vmw_vsock_virtio_transport_common"));
     for name in list.lines() {
         assert!(guest.file(&format!("/lib/modules/{name}.ko")).is_some(), "{name}");
+    }
+}
+
+#[test]
+fn debians_programs_start_with_nothing_but_the_libraries_in_the_image() {
+    let tree = build::tree(&options(Flavour::Release)).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path();
+    for (path, node) in tree.nodes() {
+        if let Node::File { mode, bytes } = node {
+            let place = root.join(path.trim_start_matches('/'));
+            fs::create_dir_all(place.parent().unwrap()).unwrap();
+            fs::write(&place, bytes).unwrap();
+            fs::set_permissions(&place, fs::Permissions::from_mode(*mode)).unwrap();
+        }
+    }
+    for (program, option) in [("sbin/mkfs.xfs", "-V"), ("sbin/mke2fs", "-V"), ("sbin/nft", "--version")] {
+        let output = Command::new(root.join("lib64/ld-linux-x86-64.so.2"))
+            .args(["--inhibit-cache", "--library-path"])
+            .arg(root.join("lib/x86_64-linux-gnu"))
+            .args([root.join(program).as_os_str(), option.as_ref()])
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{program}: {output:?}");
     }
 }
 
