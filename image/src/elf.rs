@@ -45,9 +45,9 @@ fn is_flagged_program(file: &ElfFile64<'_, Endianness>, bytes: &[u8]) -> bool {
     let endian = file.endian();
     file.elf_program_headers().iter().any(|segment| {
         segment.dynamic(endian, bytes).ok().flatten().is_some_and(|entries| {
-            entries.iter().any(|entry| {
-                entry.tag(endian) == elf::DT_FLAGS_1.into() && entry.d_val.get(endian) & elf::DF_1_PIE.0 != 0
-            })
+            entries
+                .iter()
+                .any(|entry| entry.tag(endian) == elf::DT_FLAGS_1 && entry.d_val.get(endian) & elf::DF_1_PIE.0 != 0)
         })
     })
 }
@@ -71,7 +71,7 @@ pub fn needs(bytes: &[u8]) -> Result<Needs> {
             .strings(endian, bytes, strings)
             .context("read dynamic strings")?;
         for entry in entries {
-            if entry.tag(endian) == elf::DT_NEEDED.into() {
+            if entry.tag(endian) == elf::DT_NEEDED {
                 let name = entry.string(endian, strings).context("read needed library")?;
                 needs
                     .libraries

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use anyhow::Result;
 use image::Flavour;
+use node_api::image::FarmMedia;
 use qemu_tests::{Boot, Config, Firmware, Machine, Medium, OnReset, boot_directly, iso, iso_with_arguments};
 
 /// Far more than a boot takes on a busy computer without virtualization (about 10 s on an idle one).
@@ -10,77 +12,97 @@ const BOOT: Duration = Duration::from_secs(150);
 /// From one milestone to the next.
 const STEP: Duration = Duration::from_secs(90);
 
-fn boots(boot: Boot) {
-    let directory = tempfile::tempdir().unwrap();
+fn boots(boot: Boot) -> Result<()> {
+    let directory = tempfile::tempdir()?;
     let config = Config {
         on_reset: OnReset::End,
         ..Config::new(boot)
     };
-    let mut machine = Machine::start(&config, directory.path()).unwrap();
-    machine.console.wait_for("init: mounts", BOOT).unwrap();
-    machine.console.wait_for("init: image verified", STEP).unwrap();
-    machine.console.wait_for("init: modules loaded", STEP).unwrap();
-    machine.console.wait_for("init: agent started", STEP).unwrap();
-    machine.power_off(STEP).unwrap();
+    let mut machine = Machine::start(&config, directory.path())?;
+    machine.console.wait_for("init: mounts", BOOT)?;
+    machine.console.wait_for("init: image verified", STEP)?;
+    machine.console.wait_for("init: modules loaded", STEP)?;
+    machine.console.wait_for("init: agent started", STEP)?;
+    assert_eq!(
+        machine.console.seen("unpacking failed"),
+        None,
+        "the kernel takes the initial root whole"
+    );
+    machine.power_off(STEP)
 }
 
 #[test]
-fn cd_boots_by_bios() {
+fn cd_boots_by_bios() -> Result<()> {
     boots(Boot::Iso {
-        path: iso(Flavour::Release).unwrap(),
+        path: iso(Flavour::Release)?,
         firmware: Firmware::Bios,
         medium: Medium::Cd,
-    });
+    })
 }
 
 #[test]
-fn cd_boots_by_uefi() {
+fn cd_boots_by_uefi() -> Result<()> {
     boots(Boot::Iso {
-        path: iso(Flavour::Release).unwrap(),
+        path: iso(Flavour::Release)?,
         firmware: Firmware::Uefi,
         medium: Medium::Cd,
-    });
+    })
 }
 
 #[test]
-fn stick_boots_by_bios() {
+fn stick_boots_by_bios() -> Result<()> {
     boots(Boot::Iso {
-        path: iso(Flavour::Release).unwrap(),
+        path: iso(Flavour::Release)?,
         firmware: Firmware::Bios,
         medium: Medium::Stick,
-    });
+    })
 }
 
 #[test]
-fn stick_boots_by_uefi() {
+fn stick_boots_by_uefi() -> Result<()> {
     boots(Boot::Iso {
-        path: iso(Flavour::Release).unwrap(),
+        path: iso(Flavour::Release)?,
         firmware: Firmware::Uefi,
         medium: Medium::Stick,
-    });
+    })
 }
 
 #[test]
-fn kernel_and_initramfs_boot_without_a_boot_loader() {
-    let directory = tempfile::tempdir().unwrap();
-    boots(boot_directly(&iso(Flavour::Release).unwrap(), &[], None, directory.path()).unwrap());
+fn kernel_and_initramfs_boot_without_a_boot_loader() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    boots(boot_directly(&iso(Flavour::Release)?, &[], None, directory.path())?)
 }
 
 #[test]
-fn argument_that_stops_the_kernel_is_seen_as_a_panic() {
-    let directory = tempfile::tempdir().unwrap();
+fn image_with_a_farms_media_boots() -> Result<()> {
+    let directory = tempfile::tempdir()?;
     let path = directory.path().join("zos.iso");
-    iso_with_arguments(
-        &iso(Flavour::Release).unwrap(),
-        &["rdinit=/none", "root=/dev/none"],
-        &path,
-    )
-    .unwrap();
+    std::fs::copy(iso(Flavour::Release)?, &path)?;
+    let media = FarmMedia {
+        genesis: "11".repeat(32),
+        peers: Vec::new(),
+        farm: "33".repeat(32),
+        enrolment_seed: "44".repeat(32),
+    };
+    farm_media::install(&path, &media)?;
+    boots(Boot::Iso {
+        path,
+        firmware: Firmware::Bios,
+        medium: Medium::Cd,
+    })
+}
+
+#[test]
+fn argument_that_stops_the_kernel_is_seen_as_a_panic() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let path = directory.path().join("zos.iso");
+    iso_with_arguments(&iso(Flavour::Release)?, &["rdinit=/none", "root=/dev/none"], &path)?;
     let config = Config {
         on_reset: OnReset::End,
         ..Config::iso(path, Firmware::Bios)
     };
-    let mut machine = Machine::start(&config, directory.path()).unwrap();
+    let mut machine = Machine::start(&config, directory.path())?;
     let error = machine.console.wait_for("init: mounts", BOOT).unwrap_err().to_string();
     assert!(error.contains("Kernel panic"), "{error}");
+    Ok(())
 }

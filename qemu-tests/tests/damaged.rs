@@ -16,9 +16,15 @@ fn flipped_byte_in_the_agent_is_refused_by_the_builder_and_at_boot() {
     assert_eq!(verify::image(&sound).unwrap().problems, Vec::<String>::new());
     let damaged = directory.path().join("damaged.iso");
     damage::iso(&sound, AGENT, &damaged).unwrap();
-    assert_eq!(verify::image(&damaged).unwrap().problems, ["/bin/zos-agent: differs from the manifest"]);
+    assert_eq!(
+        verify::image(&damaged).unwrap().problems,
+        ["/bin/zos-agent: differs from the manifest"]
+    );
 
-    let config = Config { on_reset: OnReset::End, ..Config::iso(damaged, Firmware::Bios) };
+    let config = Config {
+        on_reset: OnReset::End,
+        ..Config::iso(damaged, Firmware::Bios)
+    };
     let mut machine = Machine::start(&config, directory.path()).unwrap();
     let line = machine.console.wait_for("image damaged:", BOOT).unwrap();
     assert!(line.contains("image damaged: /bin/zos-agent:"), "{line}");
