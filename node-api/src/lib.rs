@@ -17,4 +17,5 @@ pub mod image;
 pub mod init;
 pub mod line;
 pub mod manifest;
+pub mod milestone;
 pub mod vmm;

@@ -20,13 +20,17 @@
 //! [`disks::decide`](disks::decide()).
 
 pub mod capacity;
+pub mod console;
 pub mod disks;
 pub mod durable;
 pub mod guest_net;
 pub mod identity;
+pub mod init_client;
 pub mod layout;
 pub mod net;
 pub mod pool;
+pub mod reconcile;
 pub mod settings;
 mod sys;
 pub mod text;
+pub mod vm;

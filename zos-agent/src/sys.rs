@@ -25,7 +25,7 @@ mod ioctl {
 ///
 /// # Errors
 /// The kernel's error: `EBUSY` when a partition is in use.
-pub fn reread_partitions(disk: &File) -> io::Result<()> {
+pub(crate) fn reread_partitions(disk: &File) -> io::Result<()> {
     // SAFETY: the call takes no pointer, and the descriptor is open for as long as `disk` is borrowed.
     unsafe { ioctl::reread_partitions(disk.as_raw_fd()) }?;
     Ok(())
@@ -35,7 +35,7 @@ pub fn reread_partitions(disk: &File) -> io::Result<()> {
 ///
 /// # Errors
 /// The kernel's error, or `InvalidInput` for a name longer than an interface may have.
-pub fn attach_tap(tun: &OwnedFd, name: &str) -> io::Result<()> {
+pub(crate) fn attach_tap(tun: &OwnedFd, name: &str) -> io::Result<()> {
     let mut request = libc::ifreq {
         ifr_name: [0; libc::IFNAMSIZ],
         ifr_ifru: libc::__c_anonymous_ifr_ifru {
@@ -56,7 +56,7 @@ pub fn attach_tap(tun: &OwnedFd, name: &str) -> io::Result<()> {
 
 /// Makes `command` start in a session of its own and inherit exactly `descriptors` beside its standard streams. Every
 /// descriptor of the agent is opened close-on-exec, so what is not named here ends at exec.
-pub fn inherit(command: &mut Command, descriptors: Vec<OwnedFd>) -> &mut Command {
+pub(crate) fn inherit(command: &mut Command, descriptors: Vec<OwnedFd>) -> &mut Command {
     let prepare = move || {
         nix::unistd::setsid().map_err(io::Error::from)?;
         descriptors

@@ -10,7 +10,7 @@ mod tap;
 use std::net::Ipv4Addr;
 
 pub use ruleset::{Input, TABLE, Uplink, ruleset};
-pub use tap::{NetError, apply, close_tap, open_tap};
+pub use tap::{NFT, NetError, apply, close_tap, open_tap};
 
 /// First address of the guests' range; its prefix has [`RANGE_PREFIX`] bits.
 pub const RANGE: Ipv4Addr = Ipv4Addr::new(100, 64, 0, 0);

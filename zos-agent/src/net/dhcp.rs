@@ -525,7 +525,7 @@ mod tests {
                 );
                 let mut pending = client.tick(now);
                 while let Some(Output::Send(_, bytes)) = pending.pop() {
-                    if dice.random_u32() % 2 == 0 {
+                    if dice.random_u32().is_multiple_of(2) {
                         let kind = if bytes[242] == 1 { 2 } else { 5 };
                         pending = client.receive(&answer(kind, &bytes, [10, 0, 2, 15], 600), now);
                     }

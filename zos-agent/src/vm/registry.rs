@@ -1,0 +1,169 @@
+//! Which monitors run: what a new agent needs to know of those that an earlier one started.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    VmId,
+    process::{Birth, Process},
+};
+use crate::{
+    durable,
+    guest_net::{MAX_SLOTS, Slot},
+};
+
+const FILE: &str = "state.json";
+
+/// The state file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct State {
+    birth: Birth,
+    slot: u16,
+    digest: String,
+    directory: PathBuf,
+}
+
+/// A running monitor.
+#[derive(Debug)]
+pub struct Running {
+    /// Its process.
+    pub process: Process,
+    /// Its place among the guests.
+    pub slot: Slot,
+    /// Digest of the specification that it was started with.
+    pub digest: String,
+    /// Where its volumes and logs are.
+    pub directory: PathBuf,
+}
+
+/// What was found in the run directory.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// Monitors that run.
+    pub running: BTreeMap<VmId, Running>,
+    /// Names of VMs whose monitor has ended or never told of itself.
+    pub ended: BTreeSet<VmId>,
+}
+
+/// Directory of a VM's sockets.
+#[must_use]
+pub fn directory(run: &Path, id: &VmId) -> PathBuf {
+    run.join(id.as_str())
+}
+
+/// Writes the state file of a monitor that has been started.
+///
+/// # Errors
+/// The error of writing.
+pub fn record(run: &Path, id: &VmId, running: &Running) -> io::Result<()> {
+    let state = State {
+        birth: running.process.birth(),
+        slot: running.slot.number(),
+        digest: running.digest.clone(),
+        directory: running.directory.clone(),
+    };
+    let json = serde_json::to_vec(&state).map_err(io::Error::other)?;
+    durable::write(&directory(run, id).join(FILE), &json, 0o600)
+}
+
+/// Finds the monitors that run.
+///
+/// # Errors
+/// The error of reading `run` itself; a directory that is not there is an empty one.
+pub fn find(run: &Path) -> io::Result<Found> {
+    let mut found = Found::default();
+    let entries = match fs::read_dir(run) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(found),
+        Err(error) => return Err(error),
+    };
+    for entry in entries {
+        let Some(id) = entry?.file_name().to_str().and_then(VmId::new) else {
+            continue;
+        };
+        match adopt(&directory(run, &id)) {
+            Some(running) => _ = found.running.insert(id, running),
+            None => _ = found.ended.insert(id),
+        }
+    }
+    Ok(found)
+}
+
+fn adopt(directory: &Path) -> Option<Running> {
+    let state: State = serde_json::from_slice(&fs::read(directory.join(FILE)).ok()?).ok()?;
+    let process = Process::adopt(state.birth)?;
+    Some(Running {
+        process,
+        slot: Slot::new(state.slot)?,
+        digest: state.digest,
+        directory: state.directory,
+    })
+}
+
+/// Forgets a monitor that has ended.
+///
+/// # Errors
+/// The error of the removal.
+pub fn forget(run: &Path, id: &VmId) -> io::Result<()> {
+    match fs::remove_dir_all(directory(run, id)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// The lowest slot that is not used. A slot is used for as long as its monitor runs, and so is its user id.
+#[must_use]
+pub fn free_slot(used: &BTreeSet<Slot>) -> Option<Slot> {
+    (0..MAX_SLOTS).filter_map(Slot::new).find(|slot| !used.contains(slot))
+}
+
+#[cfg(test)]
+#[expect(clippy::zombie_processes, reason = "ends are collected through the process handle under test")]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    #[test]
+    fn new_agent_finds_what_runs_and_what_has_ended() {
+        let run = tempfile::tempdir().unwrap();
+        let child = Command::new("/bin/sleep").arg("60").spawn().unwrap();
+        let running = Running {
+            process: Process::of_child(&child).unwrap(),
+            slot: Slot::new(5).unwrap(),
+            digest: "d".to_owned(),
+            directory: "/data/vms/a".into(),
+        };
+        for id in ["a", "b"] {
+            fs::create_dir(run.path().join(id)).unwrap();
+        }
+        fs::create_dir(run.path().join("Not an id")).unwrap();
+        let id = VmId::new("a").unwrap();
+        record(run.path(), &id, &running).unwrap();
+        let found = find(run.path()).unwrap();
+        assert_eq!(found.running.keys().collect::<Vec<_>>(), [&id]);
+        assert_eq!(
+            (found.running[&id].slot, &*found.running[&id].digest),
+            (running.slot, "d")
+        );
+        assert_eq!(found.ended, [VmId::new("b").unwrap()].into());
+        running.process.kill().unwrap();
+        while running.process.ended().unwrap().is_none() {}
+        assert!(find(run.path()).unwrap().running.is_empty());
+        forget(run.path(), &id).unwrap();
+        forget(run.path(), &id).unwrap();
+        assert_eq!(find(&run.path().join("absent")).unwrap().ended.len(), 0);
+    }
+
+    #[test]
+    fn lowest_free_slot_is_given_until_there_is_none() {
+        let slot = |n| Slot::new(n).unwrap();
+        assert_eq!(free_slot(&[slot(0), slot(2)].into()), Some(slot(1)));
+        assert_eq!(free_slot(&(0..MAX_SLOTS).map(slot).collect()), None);
+    }
+}
