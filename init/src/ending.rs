@@ -110,7 +110,7 @@ pub fn now(end: End) -> ! {
 
 fn is_kernels_own(target: &str) -> bool {
     let below = |top: &&str| target == *top || (*top != "/" && target.starts_with(&format!("{top}/")));
-    KERNELS_OWN.iter().any(|top| below(&top))
+    KERNELS_OWN.iter().any(below)
 }
 
 /// The fifth field of a line of mountinfo, with its octal escapes undone (proc(5)).

@@ -11,11 +11,12 @@
 //! | [`netlink`], [`link`], [`power`] | netlink messages; addresses and routes; the power button |
 //! | [`spawn`], [`reap`], [`ending`] | starting and collecting processes, ending the machine |
 //! | [`console`], [`milestone`], [`log_file`], [`ring`] | what is said, and where it is kept |
-//! | [`monotonic`], [`wait`], [`sys`] | time as a value, waiting on descriptors, the few raw system calls |
+//! | [`monotonic`], [`wait`], [`background`], [`sys`] | time as a value, threads, waiting on descriptors, the few raw system calls |
 //!
 //! Architecture invariants: nothing here knows of a ledger; the only unsafe code is in [`sys`]; decisions
 //! every wait has an end.
 
+pub mod background;
 pub mod cgroup;
 pub mod console;
 pub mod ending;

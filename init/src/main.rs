@@ -3,9 +3,9 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    if std::process::id() != 1 {
-        // Nothing here is of use to a process that is not the first, and much of it would do harm.
-        return ExitCode::from(2);
+    if std::process::id() == 1 {
+        init::node::run()
     }
-    init::node::run()
+    // The kernel starts this program again when it wants a module, with what it is to be told about it.
+    init::node::modprobe::run(std::env::args().skip(1))
 }

@@ -59,17 +59,28 @@ pub fn start(mut command: Command, output: &Output) -> io::Result<Pid> {
     i32::try_from(child.id()).map(Pid::from_raw).map_err(io::Error::other)
 }
 
+/// Whom a signal reaches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// The process alone. What it started lives on, as a micro-VM's monitor does when the agent is killed.
+    Process,
+    /// The process and all that it started and that did not leave its group.
+    Group,
+}
+
 /// Carries out the signals among the effects of [`crate::supervise`].
-pub fn signal(effect: Effect) {
+pub fn signal(effect: Effect, reach: Reach) {
     let (pid, signal) = match effect {
         Effect::Terminate(pid) => (pid, Signal::SIGTERM),
         Effect::Kill(pid) => (pid, Signal::SIGKILL),
         Effect::Spawn => return,
     };
-    // Between fork and setsid there is no group yet.
-    if killpg(pid, signal).is_err()
-        && let Err(error) = kill(pid, signal)
-    {
+    let sent = match reach {
+        Reach::Process => kill(pid, signal),
+        // Between fork and setsid there is no group yet.
+        Reach::Group => killpg(pid, signal).or_else(|_| kill(pid, signal)),
+    };
+    if let Err(error) = sent {
         console::say(&format!("signal process {pid}: {error}"));
     }
 }

@@ -411,7 +411,8 @@ mod tests {
 
     #[test]
     fn missing_file_wrong_mode_wrong_size_and_wrong_link_are_named() {
-        let spoil: [(&str, fn(&Path)); 4] = [
+        type Spoil = (&'static str, fn(&Path));
+        let spoil: [Spoil; 4] = [
             ("image damaged: /etc/x: cannot be read: No such file", |root| {
                 fs::remove_file(root.join("etc/x")).unwrap()
             }),

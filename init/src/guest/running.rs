@@ -26,7 +26,7 @@ use crate::{
     monotonic::Monotonic,
     power::PowerButton,
     reap,
-    spawn::{self, Output},
+    spawn::{self, Output, Reach},
     supervise::{self, Effect, Event, Exit, State},
     wait,
 };
@@ -143,7 +143,7 @@ impl Guest {
                 let event = self.start();
                 self.handle(event, now);
             }
-            Some(effect) => spawn::signal(effect),
+            Some(effect) => spawn::signal(effect, Reach::Group),
             None => {}
         }
     }

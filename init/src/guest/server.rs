@@ -20,7 +20,7 @@ use node_api::{
     line,
 };
 
-use crate::{console, monotonic::Monotonic, ring::Ring};
+use crate::{background, console, monotonic::Monotonic, ring::Ring};
 
 /// Most connections at a time; a further one is closed at once.
 const MOST_CONNECTIONS: usize = 4;
@@ -107,7 +107,7 @@ pub fn listen(shared: &Arc<Shared>) -> io::Result<()> {
     bind(listener.as_raw_fd(), &VsockAddr::new(libc::VMADDR_CID_ANY, PORT))?;
     rustix::net::listen(&listener, BACKLOG)?;
     let shared = Arc::clone(shared);
-    crate::node::thread("vsock", move || accept(&listener, &shared))
+    background::start("vsock", move || accept(&listener, &shared))
 }
 
 fn accept(listener: &OwnedFd, shared: &Arc<Shared>) {
@@ -128,7 +128,7 @@ fn begin(connection: OwnedFd, shared: &Arc<Shared>) {
     }
     shared.connections.fetch_add(1, Ordering::AcqRel);
     let theirs = Arc::clone(shared);
-    let begun = crate::node::thread("connection", move || {
+    let begun = background::start("connection", move || {
         // A connection that breaks is the agent's to open again.
         let _ = serve(connection, &theirs);
         theirs.connections.fetch_sub(1, Ordering::AcqRel);

@@ -15,12 +15,20 @@ use super::{
     normal_name,
     order::{Dependencies, OrderError, Step},
 };
-use crate::verify::{Damage, Image};
+use crate::{
+    console,
+    monotonic::Monotonic,
+    verify::{Damage, Image},
+};
 
-/// Most modules that are unpacked at the same time.
+/// Most modules that are loaded at the same time, on a single processor as well: most of a driver's start is waiting for
+/// its device.
 const MOST_THREADS: usize = 4;
 /// Largest module, unpacked, in bytes; the largest of Debian's kernel has some ten million.
 const MAX_MODULE: usize = 64 * 1024 * 1024;
+
+/// The word on the kernel's command line that makes the console say how long each module took.
+const DEBUG: &str = "zos.debug";
 
 /// Why a module is not in the kernel.
 #[derive(Debug, thiserror::Error)]
@@ -84,6 +92,10 @@ pub struct Loader {
     aliases: Aliases,
     dependencies: Dependencies,
     parameters: BTreeMap<String, String>,
+    /// Whether the kernel takes signed modules alone.
+    signatures_needed: bool,
+    /// Whether the command line has [`DEBUG`].
+    debug: bool,
     progress: Mutex<BTreeMap<String, Progress>>,
     changed: Condvar,
 }
@@ -109,6 +121,8 @@ impl Loader {
             aliases,
             dependencies,
             parameters: parameters(command_line),
+            signatures_needed: are_signatures_needed(),
+            debug: command_line.split_whitespace().any(|word| word == DEBUG),
             progress: Mutex::new(BTreeMap::new()),
             changed: Condvar::new(),
             image,
@@ -139,9 +153,7 @@ impl Loader {
     /// Loads modules and what they need, several at a time.
     #[must_use]
     pub fn load(&self, names: BTreeSet<String>) -> Outcome {
-        let threads = thread::available_parallelism()
-            .map_or(1, |count| count.get().min(MOST_THREADS))
-            .min(names.len().max(1));
+        let threads = MOST_THREADS.min(names.len());
         let queue = Mutex::new(names.into_iter().collect::<VecDeque<_>>());
         let outcome = Mutex::new(Outcome::default());
         let work = || {
@@ -169,7 +181,12 @@ impl Loader {
         let mut loaded = 0;
         for step in self.dependencies.order(name)? {
             if self.claim(&step.name) {
+                let began = Monotonic::now();
                 let result = self.insert(&step);
+                if self.debug {
+                    let took = Monotonic::now().since(began).as_millis();
+                    console::say(&format!("module {} took {took} ms", step.name));
+                }
                 let progress = if result.is_ok() {
                     Progress::Loaded
                 } else {
@@ -211,7 +228,12 @@ impl Loader {
         drop(packed);
         let parameters = self.parameters.get(&step.name).map(String::as_str).unwrap_or_default();
         let parameters = CString::new(parameters).unwrap_or_default();
-        match rustix::system::init_module(&unpacked, &parameters) {
+        let module = if self.signatures_needed {
+            &unpacked
+        } else {
+            without_signature(&unpacked)
+        };
+        match rustix::system::init_module(module, &parameters) {
             Ok(()) | Err(rustix::io::Errno::EXIST) => Ok(()),
             Err(cause) => Err(LoadError::Refused {
                 name: step.name.clone(),
@@ -223,6 +245,32 @@ impl Loader {
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What a signed module ends with (linux/module_signature.h).
+const SIGNATURE_MARK: &[u8] = b"~Module signature appended~\n";
+/// Length of `struct module_signature`, whose last four bytes are the signature's length, big-endian.
+const SIGNATURE_TRAILER: usize = 12;
+
+/// The module without the distribution's signature. Every module has been compared with the manifest; where the kernel
+/// does not insist on its signature as well, checking it would double the time that loading takes. The kernel is marked
+/// as having unsigned modules then.
+fn without_signature(module: &[u8]) -> &[u8] {
+    let shorter = || {
+        let signed = module.strip_suffix(SIGNATURE_MARK)?;
+        let (signed, trailer) = signed.split_at_checked(signed.len().checked_sub(SIGNATURE_TRAILER)?)?;
+        let length = u32::from_be_bytes(trailer.get(8..)?.try_into().ok()?);
+        signed.get(..signed.len().checked_sub(usize::try_from(length).ok()?)?)
+    };
+    shorter().unwrap_or(module)
+}
+
+/// Whether the kernel refuses modules without a signature: by its setting, or because it is locked down.
+fn are_signatures_needed() -> bool {
+    let read = |path| std::fs::read_to_string(path).unwrap_or_default();
+    let lockdown = read("/sys/kernel/security/lockdown");
+    read("/sys/module/module/parameters/sig_enforce").trim() == "Y"
+        || (!lockdown.is_empty() && !lockdown.contains("[none]"))
 }
 
 fn unpack(packed: &[u8]) -> io::Result<Vec<u8>> {
@@ -279,6 +327,20 @@ mod tests {
     fn lists_have_comments_and_blank_lines() {
         let names: Vec<String> = parse_list("# always\nkvm-amd # both\n\n tun\n").into_iter().collect();
         assert_eq!(names, ["kvm_amd", "tun"]);
+    }
+
+    #[test]
+    fn signatures_are_taken_off_and_nothing_else() {
+        let mut signed = b"module".to_vec();
+        signed.extend_from_slice(b"signature");
+        signed.extend_from_slice(&[0, 0, 2, 0, 0, 0, 0, 0]);
+        signed.extend_from_slice(&9_u32.to_be_bytes());
+        signed.extend_from_slice(SIGNATURE_MARK);
+        assert_eq!(without_signature(&signed), b"module");
+        assert_eq!(without_signature(b"module"), b"module");
+        assert_eq!(without_signature(SIGNATURE_MARK), SIGNATURE_MARK);
+        let lying = [&[0xff; 12], SIGNATURE_MARK].concat();
+        assert_eq!(without_signature(&lying), lying);
     }
 
     #[test]

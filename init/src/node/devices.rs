@@ -6,7 +6,7 @@ use node_api::init::MODULES_LOADED;
 
 use super::running::{Notice, Notices};
 use crate::{
-    console,
+    background, console,
     modules::{
         hotplug::{self, Heard, Hotplug},
         load::{LoadError, Loader, Outcome},
@@ -27,7 +27,7 @@ const MOST_ROUNDS: usize = 32;
 /// # Errors
 /// When there can be no thread.
 pub fn load_in_background(image: Arc<Image>, notices: Notices) -> io::Result<()> {
-    super::thread("devices", move || match load(image, &notices) {
+    background::start("devices", move || match load(image, &notices) {
         Ok(()) => {}
         Err(damage) => notices.send(Notice::Damaged(damage)),
     })

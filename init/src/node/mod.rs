@@ -6,6 +6,7 @@
 
 pub mod control;
 pub mod devices;
+pub mod modprobe;
 pub mod running;
 pub mod services;
 pub mod supervisor;
@@ -16,7 +17,7 @@ use std::{fs, path::Path, sync::Arc, time::Duration};
 use node_api::image::MIN_MEMORY_MIB;
 
 use crate::{
-    cgroup, console, ending, link,
+    background, cgroup, console, ending, link,
     mounts::{self, NODE},
     sys, sysctl,
     verify::Image,
@@ -78,7 +79,7 @@ fn boot() -> Result<Node, BootError> {
 /// an image that did not fit would look damaged.
 fn refuse_too_little_memory() {
     let information = rustix::system::sysinfo();
-    let total = u64::from(information.totalram).saturating_mul(u64::from(information.mem_unit)) / (1024 * 1024);
+    let total = information.totalram.saturating_mul(u64::from(information.mem_unit)) / (1024 * 1024);
     if !is_enough_memory(total) {
         ending::refuse(&format!(
             "too little memory: {total} MiB usable, and a node needs a machine with {MIN_MEMORY_MIB} MiB; add memory"
@@ -94,6 +95,9 @@ const fn is_enough_memory(usable_mib: u64) -> bool {
 fn configure() {
     for refused in sysctl::apply(sysctl::NODE, Path::new("/proc/sys")) {
         console::say(&refused);
+    }
+    if let Err(error) = modprobe::offer() {
+        console::say_error("offer modules to the kernel", &error);
     }
     if let Err(error) = rustix::system::sethostname(b"zos") {
         console::say_error("set host name", &error);
@@ -112,7 +116,7 @@ fn configure() {
 
 /// Hashes what no one needed to start, when nobody else wants the processor.
 fn check_rest_when_idle(image: Arc<Image>, notices: Notices) -> std::io::Result<()> {
-    thread("image", move || {
+    background::start("image", move || {
         sys::run_when_idle();
         match image.check_rest() {
             Ok(files) => console::say(&format!("whole image verified ({files} files)")),
@@ -121,16 +125,6 @@ fn check_rest_when_idle(image: Arc<Image>, notices: Notices) -> std::io::Result<
         drop(image);
         sys::trim_heap();
     })
-}
-
-/// Starts a thread with a stack that suits a small machine.
-pub(crate) fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
-    const STACK: usize = 256 * 1024;
-    std::thread::Builder::new()
-        .name(name.to_owned())
-        .stack_size(STACK)
-        .spawn(work)
-        .map(drop)
 }
 
 /// The kernel's command line; empty when it cannot be read.

@@ -93,6 +93,8 @@ pub struct Node {
     inbox: Inbox,
     signals: SignalFd,
     ending: Option<End>,
+    /// How long the last lines stay on the console.
+    farewell: Duration,
 }
 
 /// What the event loop has besides, once services run.
@@ -125,6 +127,7 @@ impl Node {
             inbox,
             signals,
             ending: None,
+            farewell: Duration::ZERO,
         })
     }
 
@@ -219,6 +222,7 @@ impl Loop {
         while let Ok(notice) = self.node.inbox.receiver.try_recv() {
             if let Notice::Damaged(damage) = notice {
                 console::say(&console::chain(&damage));
+                self.node.farewell = ending::REFUSAL_PAUSE;
                 self.begin(End::PowerOff, "image damaged");
             }
         }
@@ -285,6 +289,7 @@ impl Loop {
         ending::kill_everything();
         self.supervisor.relay_output(Monotonic::now());
         ending::unmount_everything();
+        std::thread::sleep(self.node.farewell);
         if let Some(watchdog) = self.watchdog.take() {
             watchdog.disarm();
         }

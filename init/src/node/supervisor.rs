@@ -15,7 +15,7 @@ use crate::{
     log_file::{self, LogFile},
     milestone,
     monotonic::Monotonic,
-    spawn::{self, Output},
+    spawn::{self, Output, Reach},
     supervise::{self, Effect, Event, Exit, State},
     sys,
 };
@@ -107,7 +107,7 @@ impl Supervisor {
             let is_due = self
                 .slots
                 .get(index)
-                .is_some_and(|slot| slot.service.after.iter().all(|name| runs(name)));
+                .is_some_and(|slot| slot.service.after.iter().all(runs));
             let Some(slot) = self.slots.get_mut(index) else { break };
             let mut was_started = slot.handle(event, now);
             if is_due && slot.state == State::Waiting {
@@ -181,16 +181,17 @@ impl Slot {
         }
         match step.effect {
             Some(Effect::Spawn) => self.spawn(now),
-            Some(Effect::Kill(pid)) => {
-                console::say(&format!(
-                    "{}: killed for its silence, or for not ending in time",
-                    self.service.name
-                ));
-                spawn::signal(Effect::Kill(pid));
-                false
-            }
             Some(effect) => {
-                spawn::signal(effect);
+                if let Effect::Kill(_) = effect {
+                    let silent = matches!(before, State::Starting(_) | State::Running(_));
+                    let why = if silent {
+                        "gives no sign of life"
+                    } else {
+                        "does not end in time"
+                    };
+                    console::say(&format!("{} {why}: killed", self.service.milestone));
+                }
+                spawn::signal(effect, Reach::Process);
                 false
             }
             None => false,
