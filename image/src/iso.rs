@@ -95,7 +95,7 @@ fn config(command_line: &str) -> String {
     )
 }
 
-/// The kernel's command line in a menu that [`config`] made.
+/// The kernel's command line in a menu that this module made.
 ///
 /// # Errors
 /// If there is none.

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use image::cpio::Tree;
 use image::{Flavour, damage, verify};
 use node_api::image::AGENT;
 use qemu_tests::{Config, Firmware, Machine, OnReset, iso};
@@ -29,5 +30,35 @@ fn flipped_byte_in_the_agent_is_refused_by_the_builder_and_at_boot() {
     let line = machine.console.wait_for("image damaged:", BOOT).unwrap();
     assert!(line.contains("image damaged: /bin/zos-agent:"), "{line}");
     machine.console.wait_for_end(BOOT).unwrap();
+    assert_eq!(machine.console.seen("agent started"), None);
+}
+
+#[test]
+fn agent_smuggled_in_by_the_farm_slot_is_refused_by_the_builder_and_at_boot() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("smuggled.iso");
+    let mut bytes = std::fs::read(iso(Flavour::Release).unwrap()).unwrap();
+    let slot = bytes.chunks(2048).position(farm_media::is_slot).unwrap() * 2048;
+    let mut tree = Tree::new();
+    tree.add_file(AGENT, 0o755, b"another agent".to_vec()).unwrap();
+    let archive = tree.to_cpio().unwrap();
+    let start = slot + farm_media::MARKER_BYTES;
+    bytes[start..start + archive.len()].copy_from_slice(&archive);
+    std::fs::write(&path, bytes).unwrap();
+    let problems = verify::image(&path).unwrap().problems;
+    assert!(
+        problems
+            .iter()
+            .any(|problem| problem.starts_with("/bin/zos-agent: added by the farm slot")),
+        "{problems:?}"
+    );
+
+    let config = Config {
+        on_reset: OnReset::End,
+        ..Config::iso(path, Firmware::Bios)
+    };
+    let mut machine = Machine::start(&config, directory.path()).unwrap();
+    let line = machine.console.wait_for("image damaged:", BOOT).unwrap();
+    assert!(line.contains("image damaged: /bin/zos-agent:"), "{line}");
     assert_eq!(machine.console.seen("agent started"), None);
 }
