@@ -1,0 +1,285 @@
+//! One validator over a toy application that keeps its blocks in files.
+
+use std::{
+    fs::{self, File},
+    io::{self, Write},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use ledger::{Certificate, Hash, SigningKey, Validator, ValidatorSet, hash::Domain};
+use tokio::time::sleep;
+
+use super::*;
+
+const CHAIN: Hash = Hash::from_bytes([5; 32]);
+const DIRECTORY: &str = "ENGINE_TEST_DIRECTORY";
+
+fn key() -> SigningKey {
+    SigningKey::from_seed(&[1; 32])
+}
+
+fn validators() -> ValidatorSet {
+    let key = key().public();
+    ValidatorSet::new(vec![Validator {
+        key,
+        link: key,
+        power: 10,
+    }])
+    .unwrap()
+}
+
+/// Blocks are files `<height>`; each proposal is a new one, so that a second one for the same round shows.
+struct Toy {
+    directory: PathBuf,
+    next: u64,
+    proposals: u64,
+}
+
+impl Toy {
+    fn open(directory: &Path) -> Self {
+        let directory = directory.join("blocks");
+        fs::create_dir_all(&directory).unwrap();
+        let next = (1..)
+            .find(|height: &u64| !directory.join(height.to_string()).exists())
+            .unwrap();
+        Self {
+            directory,
+            next,
+            proposals: 0,
+        }
+    }
+
+    fn read(&self, height: u64) -> io::Result<Option<(Vec<u8>, Certificate)>> {
+        match fs::read(self.directory.join(height.to_string())) {
+            Ok(bytes) => borsh::from_slice(&bytes).map(Some),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn id(bytes: &[u8]) -> Hash {
+    Hash::of_bytes(Domain::Header, bytes)
+}
+
+impl Application for Toy {
+    type Error = io::Error;
+
+    fn next_height(&self) -> u64 {
+        self.next
+    }
+
+    fn validators(&self, _: u64) -> ValidatorSet {
+        validators()
+    }
+
+    fn propose(&mut self, height: u64, round: u32) -> Result<Proposed, io::Error> {
+        self.proposals += 1;
+        let bytes = format!("{height} {round} {} {}", std::process::id(), self.proposals).into_bytes();
+        Ok(Proposed {
+            block: id(&bytes),
+            bytes,
+        })
+    }
+
+    fn validate(&mut self, height: u64, bytes: &[u8]) -> Result<Verdict, io::Error> {
+        let fits = bytes.starts_with(format!("{height} ").as_bytes());
+        Ok(if fits {
+            Verdict::Valid(id(bytes))
+        } else {
+            Verdict::Refused("another height's block".into())
+        })
+    }
+
+    fn commit(&mut self, bytes: &[u8], certificate: Certificate) -> Result<(), io::Error> {
+        assert_eq!((certificate.height, certificate.block), (self.next, id(bytes)));
+        let path = self.directory.join(self.next.to_string());
+        let partial = path.with_extension("partial");
+        let mut file = File::create(&partial)?;
+        file.write_all(&borsh::to_vec(&(bytes.to_vec(), certificate))?)?;
+        file.sync_all()?;
+        fs::rename(partial, path)?;
+        self.next += 1;
+        Ok(())
+    }
+
+    fn decided(&self, height: u64) -> Result<Option<(Vec<u8>, Certificate)>, io::Error> {
+        self.read(height)
+    }
+}
+
+fn config(directory: &Path, block_interval: Duration) -> EngineConfig {
+    EngineConfig {
+        chain: CHAIN,
+        key: key(),
+        directory: directory.join("consensus"),
+        block_interval,
+        timeouts: Timeouts::default(),
+        moniker: "test".into(),
+    }
+}
+
+/// Runs until `blocks` blocks are there.
+async fn run_to(directory: &Path, blocks: u64, block_interval: Duration) -> Toy {
+    let last = directory.join("blocks").join(blocks.to_string());
+    let reached = async {
+        while !last.exists() {
+            sleep(Duration::from_millis(2)).await;
+        }
+    };
+    let running = run(config(directory, block_interval), Toy::open(directory), reached);
+    tokio::time::timeout(Duration::from_secs(60), running)
+        .await
+        .expect("blocks in time")
+        .unwrap()
+}
+
+/// Checks that the chain has no gap and each certificate proves its block to who knows the validators alone.
+fn check_chain(toy: &Toy) {
+    for height in 1..toy.next {
+        let (bytes, certificate) = toy.read(height).unwrap().unwrap();
+        assert_eq!((certificate.height, certificate.block), (height, id(&bytes)));
+        assert_eq!(certificate.verify(CHAIN, &validators()), Ok(()));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_validator_decides_blocks_and_goes_on_after_a_stop() {
+    let directory = tempfile::tempdir().unwrap();
+    let toy = run_to(directory.path(), 20, Duration::from_millis(5)).await;
+    let stopped_at = toy.next;
+    assert!(stopped_at > 20);
+    check_chain(&toy);
+    drop(toy);
+    let toy = run_to(directory.path(), stopped_at + 10, Duration::from_millis(5)).await;
+    assert!(toy.next > stopped_at + 10);
+    check_chain(&toy);
+    let undecided = fs::read_dir(directory.path().join("consensus/bodies")).unwrap().count();
+    assert!(undecided <= 1, "{undecided} bodies are left");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn blocks_keep_the_beat() {
+    let directory = tempfile::tempdir().unwrap();
+    let since = Instant::now();
+    run_to(directory.path(), 6, Duration::from_millis(200)).await;
+    // Five intervals lie between six blocks.
+    assert!(since.elapsed() >= Duration::from_millis(1000), "{:?}", since.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn second_engine_in_the_same_directory_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let first = tokio::spawn({
+        let path = directory.path().to_owned();
+        async move {
+            run(
+                config(&path, Duration::from_millis(50)),
+                Toy::open(&path),
+                sleep(Duration::from_secs(5)),
+            )
+            .await
+        }
+    });
+    sleep(Duration::from_millis(500)).await;
+    let second = run(
+        config(directory.path(), Duration::from_millis(50)),
+        Toy::open(directory.path()),
+        std::future::pending(),
+    );
+    let error = second.await.map(drop).unwrap_err();
+    assert!(matches!(error, EngineError::Wal { .. }), "{error:?}");
+    assert!(first.await.unwrap().is_ok());
+}
+
+/// What the killed process runs; does nothing unless it is told where.
+#[test]
+fn victim() {
+    let Some(directory) = std::env::var_os(DIRECTORY).map(PathBuf::from) else {
+        return;
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
+    let running = run(
+        config(&directory, Duration::from_millis(1)),
+        Toy::open(&directory),
+        std::future::pending(),
+    );
+    runtime.block_on(running).map(drop).unwrap();
+}
+
+fn victim_in(directory: &Path) -> Child {
+    Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "engine::tests::victim", "--nocapture"])
+        .env(DIRECTORY, directory)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+#[test]
+fn kills_at_any_moment_lose_no_block_and_sign_nothing_twice() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut signed = SignedOnce::default();
+    let mut heights = vec![1];
+    for kill in 0..25_u64 {
+        let mut victim = victim_in(directory.path());
+        let before = Toy::open(directory.path()).next;
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while Toy::open(directory.path()).next < before + 2 {
+            assert!(Instant::now() < deadline, "no block after kill {kill}");
+            assert!(victim.try_wait().unwrap().is_none(), "died by itself after kill {kill}");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        // Some moment within a block's making, another one each time.
+        std::thread::sleep(Duration::from_micros(kill * 777 % 9000));
+        victim.kill().unwrap();
+        victim.wait().unwrap();
+        signed.read(&directory.path().join("consensus/wal"));
+        heights.push(Toy::open(directory.path()).next);
+    }
+    assert!(heights.is_sorted(), "{heights:?}");
+    check_chain(&Toy::open(directory.path()));
+    assert!(signed.seen > 0);
+}
+
+/// What stood signed in the log after each kill.
+#[derive(Default)]
+struct SignedOnce {
+    votes: std::collections::BTreeMap<(u64, String), String>,
+    seen: usize,
+}
+
+impl SignedOnce {
+    fn read(&mut self, path: &Path) {
+        use arc_malachitebft_app_channel::app::{
+            consensus::{Input, SignedConsensusMsg},
+            engine::wal::decode_entry,
+            wal::Log,
+        };
+        let mut log = Log::open(path).unwrap();
+        let height = log.sequence();
+        for entry in log.iter().unwrap() {
+            let entry = entry.unwrap();
+            let input = decode_entry::<Chain, _, _>(&codec::BorshCodec, entry.as_slice()).unwrap();
+            let (what, block) = match input {
+                Input::Vote(vote) => (format!("{:?} {}", vote.kind, vote.round), format!("{:?}", vote.block)),
+                Input::Proposal(signed) => (format!("proposal {}", signed.round), format!("{:?}", signed.block)),
+                _ => continue,
+            };
+            self.seen += 1;
+            let first = self
+                .votes
+                .entry((height, what.clone()))
+                .or_insert_with(|| block.clone());
+            assert_eq!(*first, block, "signed twice at height {height}: {what}");
+        }
+        let _: Option<SignedConsensusMsg<Chain>> = None;
+    }
+}
