@@ -61,8 +61,9 @@ impl ChainClient {
         for _ in 0..NONCE_ATTEMPTS {
             let nonce = self.next_nonce(author.id).await?;
             let signed = author.sign(self.chain(), nonce, operation.clone());
-            match self.request(&Request::Submit(signed)).await? {
-                Answer::Taken => return self.wait_for_nonce(author.id, nonce).await,
+            let request = Request::Submit(signed);
+            match self.request(&request).await? {
+                Answer::Taken => return self.wait_for(&request, author.id, nonce).await,
                 Answer::Refused(refusal @ (Refusal::NonceUsed { .. } | Refusal::NonceAhead { .. })) => {
                     last = Some(refusal);
                     self.next_head().await;
@@ -81,17 +82,26 @@ impl ChainClient {
             .map_or(0, |account| account.body.nonce))
     }
 
-    async fn wait_for_nonce(&self, author: Id, nonce: u64) -> Result<Header, SendError> {
+    /// Waits until the author's nonce is proven to be used. What does not stand in the next block is submitted again, so that
+    /// a transaction which another one made impossible is refused by its reason instead of being waited for.
+    async fn wait_for(&self, request: &Request, author: Id, nonce: u64) -> Result<Header, SendError> {
         let deadline = Instant::now() + SEND_DEADLINE;
-        while Instant::now() < deadline {
+        loop {
+            self.next_head().await;
             if self.next_nonce(author).await? > nonce
                 && let Some(head) = self.head()
             {
                 return Ok(head);
             }
-            self.next_head().await;
+            if Instant::now() >= deadline {
+                return Err(SendError::Late);
+            }
+            match self.request(request).await? {
+                Answer::Refused(Refusal::NonceUsed { .. }) | Answer::Taken => {}
+                Answer::Refused(refusal) => return Err(SendError::Refused(refusal)),
+                _ => return Err(SendError::Late),
+            }
         }
-        Err(SendError::Late)
     }
 
     /// Waits for the next head: announced where heads are followed, otherwise by asking after a block's time.

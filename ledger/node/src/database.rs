@@ -1,0 +1,487 @@
+//! Where the chain is kept: one redb file. A block with all that it changes is one transaction, durable when it returns.
+
+use std::path::{Path, PathBuf};
+
+use ledger::{
+    Block, Certificate, CertifiedHeader, Genesis, Hash, Header, Height, Id, Kind, Record, RecordKey, Timestamp,
+    body::ContractState,
+    encoding::{MAX_BLOCK, MAX_RECORD, decode, encode},
+    index,
+    machine::{Head, Outcome, genesis_outcome},
+    record::Body,
+    store::{Store, StoreError},
+    tree::Node,
+};
+use redb::{ReadableDatabase, ReadableTable, TableDefinition};
+
+type Bytes = &'static [u8];
+
+/// Format of the file; another one is refused.
+const FORMAT: u64 = 1;
+const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
+const GENESIS: TableDefinition<&str, Bytes> = TableDefinition::new("genesis");
+const BLOCKS: TableDefinition<u64, Bytes> = TableDefinition::new("blocks");
+const CERTIFICATES: TableDefinition<u64, Bytes> = TableDefinition::new("certificates");
+/// Hash of a version → the record.
+const VERSIONS: TableDefinition<Bytes, Bytes> = TableDefinition::new("versions");
+/// Kind and id → hash of the latest version.
+const LATEST: TableDefinition<Bytes, Bytes> = TableDefinition::new("latest");
+/// Hash → node of the state tree.
+const NODES: TableDefinition<Bytes, Bytes> = TableDefinition::new("nodes");
+/// Kind, owner and id: what belongs to whom.
+const INDEX: TableDefinition<Bytes, ()> = TableDefinition::new("index");
+/// Time (big-endian) and contract: when a rule changes it.
+const DUE: TableDefinition<Bytes, ()> = TableDefinition::new("due");
+/// Hash → time of arrival and ciphertext.
+const SEALED: TableDefinition<Bytes, (u64, Bytes)> = TableDefinition::new("sealed");
+
+/// Most ciphertexts that are held.
+const MAX_HELD: u64 = 100_000;
+/// Time after which a ciphertext that no contract names is dropped, in milliseconds of block time.
+const UNCLAIMED_MS: u64 = 3_600_000;
+/// Blocks between two sweeps of unclaimed ciphertexts.
+const SWEEP_EVERY: u64 = 600;
+
+/// Why the database cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DatabaseError {
+    /// The file cannot be opened, or another process has it.
+    #[error("open the chain's database {path}")]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: redb::Error,
+    },
+    /// A read or write failed, for instance because the disk is full. What was committed before is untouched.
+    #[error("the chain's database")]
+    Access(#[source] redb::Error),
+    /// The file is of another format or chain.
+    #[error("the chain's database: {0}")]
+    Other(String),
+    /// Bytes in it are not what was written.
+    #[error("the chain's database is damaged: {0}")]
+    Damaged(&'static str),
+}
+
+impl<E: Into<redb::Error>> From<E> for DatabaseError {
+    fn from(error: E) -> Self {
+        Self::Access(error.into())
+    }
+}
+
+type Result<T, E = DatabaseError> = std::result::Result<T, E>;
+
+/// The chain on disk.
+#[derive(Debug)]
+pub struct Database {
+    redb: redb::Database,
+    genesis: Genesis,
+}
+
+impl Database {
+    /// Opens the chain of `genesis` at `path`, or begins it.
+    ///
+    /// # Errors
+    /// [`DatabaseError`] when the file cannot be used, or belongs to another chain.
+    pub fn open(path: &Path, genesis: Genesis) -> Result<Self> {
+        let redb = redb::Database::create(path).map_err(|error| DatabaseError::Open {
+            path: path.to_owned(),
+            source: error.into(),
+        })?;
+        let database = Self { redb, genesis };
+        match database.format()? {
+            None => database.begin()?,
+            Some(FORMAT) => database.check_genesis()?,
+            Some(other) => {
+                return Err(DatabaseError::Other(format!(
+                    "format {other}, this program reads format {FORMAT}"
+                )));
+            }
+        }
+        Ok(database)
+    }
+
+    fn format(&self) -> Result<Option<u64>> {
+        let transaction = self.redb.begin_read()?;
+        match transaction.open_table(META) {
+            Ok(meta) => Ok(meta.get("format")?.map(|value| value.value())),
+            Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn begin(&self) -> Result<()> {
+        let outcome = genesis_outcome(&self.genesis).map_err(|error| DatabaseError::Other(error.to_string()))?;
+        let write = self.redb.begin_write()?;
+        {
+            write.open_table(META)?.insert("format", FORMAT)?;
+            write.open_table(META)?.insert("height", 0)?;
+            write
+                .open_table(GENESIS)?
+                .insert("genesis", encode(&self.genesis).as_slice())?;
+            write
+                .open_table(GENESIS)?
+                .insert("root", outcome.root.as_bytes().as_slice())?;
+            write.open_table(BLOCKS)?;
+            write.open_table(CERTIFICATES)?;
+            write.open_table(DUE)?;
+            write.open_table(INDEX)?;
+            write.open_table(SEALED)?;
+        }
+        put_outcome(&write, &outcome)?;
+        Ok(write.commit()?)
+    }
+
+    fn check_genesis(&self) -> Result<()> {
+        let transaction = self.redb.begin_read()?;
+        let genesis = transaction.open_table(GENESIS)?;
+        let kept = genesis.get("genesis")?.ok_or(DatabaseError::Damaged("genesis"))?;
+        if kept.value() == encode(&self.genesis).as_slice() {
+            Ok(())
+        } else {
+            Err(DatabaseError::Other(
+                "the file holds another chain than the genesis says".into(),
+            ))
+        }
+    }
+
+    /// The chain's genesis.
+    #[must_use]
+    pub fn genesis(&self) -> &Genesis {
+        &self.genesis
+    }
+
+    /// The state after the last committed block, unchanged by later ones for as long as it is held.
+    ///
+    /// # Errors
+    /// [`DatabaseError`] when the file cannot be read.
+    pub fn snapshot(&self) -> Result<Snapshot<'_>> {
+        Ok(Snapshot {
+            redb: self.redb.begin_read()?,
+            genesis: &self.genesis,
+        })
+    }
+
+    /// Appends a block that was checked, with its certificate and all that it changes.
+    ///
+    /// # Errors
+    /// [`DatabaseError`] when it could not be made durable; then nothing of it is there.
+    pub fn commit(&self, block: &Block, certificate: &Certificate, outcome: &Outcome) -> Result<()> {
+        let height = block.header.height;
+        let write = self.redb.begin_write()?;
+        {
+            let mut meta = write.open_table(META)?;
+            let expected = meta.get("height")?.map_or(0, |value| value.value()) + 1;
+            if height != expected {
+                return Err(DatabaseError::Other(format!(
+                    "block {height} does not follow {}",
+                    expected - 1
+                )));
+            }
+            meta.insert("height", height)?;
+            write.open_table(BLOCKS)?.insert(height, encode(block).as_slice())?;
+            write
+                .open_table(CERTIFICATES)?
+                .insert(height, encode(certificate).as_slice())?;
+        }
+        put_outcome(&write, outcome)?;
+        if height.is_multiple_of(SWEEP_EVERY) {
+            drop_unclaimed(&write, block.header.time)?;
+        }
+        Ok(write.commit()?)
+    }
+
+    /// Holds a ciphertext until the contract that names it has ended.
+    ///
+    /// # Errors
+    /// [`DatabaseError::Other`] when too many are held.
+    pub fn hold(&self, hash: Hash, sealed: &[u8], now: Timestamp) -> Result<()> {
+        let write = self.redb.begin_write()?;
+        {
+            let mut table = write.open_table(SEALED)?;
+            if redb::ReadableTableMetadata::len(&table)? >= MAX_HELD {
+                return Err(DatabaseError::Other(format!(
+                    "{MAX_HELD} sealed texts are held already"
+                )));
+            }
+            table.insert(hash.as_bytes().as_slice(), (now.millis(), sealed))?;
+        }
+        Ok(write.commit()?)
+    }
+}
+
+fn latest_key(key: &RecordKey) -> Vec<u8> {
+    encode(key)
+}
+
+fn index_key(kind: Kind, of: Id, id: Id) -> Vec<u8> {
+    encode(&(kind, of, id))
+}
+
+fn due_key(time: Timestamp, id: Id) -> Vec<u8> {
+    let mut key = time.millis().to_be_bytes().to_vec();
+    key.extend_from_slice(id.hash().as_bytes());
+    key
+}
+
+fn put_outcome(write: &redb::WriteTransaction, outcome: &Outcome) -> Result<()> {
+    let mut versions = write.open_table(VERSIONS)?;
+    let mut latest = write.open_table(LATEST)?;
+    let mut index = write.open_table(INDEX)?;
+    let mut due = write.open_table(DUE)?;
+    let mut sealed = write.open_table(SEALED)?;
+    for record in &outcome.records {
+        let hash = record.hash();
+        versions.insert(hash.as_bytes().as_slice(), encode(record).as_slice())?;
+        latest.insert(latest_key(&record.key()).as_slice(), hash.as_bytes().as_slice())?;
+        for key in index::keys(record) {
+            index.insert(index_key(key.kind, key.of, record.id).as_slice(), ())?;
+        }
+        if let Body::Contract(contract) = &record.body {
+            if record.previous != Hash::ZERO {
+                let before = versions.get(record.previous.as_bytes().as_slice())?;
+                let before = before.ok_or(DatabaseError::Damaged("version before"))?;
+                if let Body::Contract(before) = record_from(before.value())?.body
+                    && let Some(time) = before.due()
+                {
+                    due.remove(due_key(time, record.id).as_slice())?;
+                }
+            }
+            if let Some(time) = contract.due() {
+                due.insert(due_key(time, record.id).as_slice(), ())?;
+            }
+            if contract.ended().is_some() {
+                sealed.remove(contract.signed.agreement.sealed.hash.as_bytes().as_slice())?;
+            } else if matches!(contract.state, ContractState::Agreed { .. }) {
+                claim(&mut sealed, contract.signed.agreement.sealed.hash)?;
+            }
+        }
+    }
+    let mut nodes = write.open_table(NODES)?;
+    for (hash, node) in &outcome.nodes {
+        nodes.insert(hash.as_bytes().as_slice(), encode(node).as_slice())?;
+    }
+    Ok(())
+}
+
+/// Marks a ciphertext as named by a contract, so that it is not swept.
+fn claim(sealed: &mut redb::Table<'_, Bytes, (u64, Bytes)>, hash: Hash) -> Result<()> {
+    let held = sealed
+        .get(hash.as_bytes().as_slice())?
+        .map(|value| value.value().1.to_vec());
+    if let Some(bytes) = held {
+        sealed.insert(hash.as_bytes().as_slice(), (u64::MAX, bytes.as_slice()))?;
+    }
+    Ok(())
+}
+
+fn drop_unclaimed(write: &redb::WriteTransaction, now: Timestamp) -> Result<()> {
+    let mut sealed = write.open_table(SEALED)?;
+    sealed.retain(|_, (since, _)| since == u64::MAX || now.millis().saturating_sub(since) < UNCLAIMED_MS)?;
+    Ok(())
+}
+
+fn record_from(bytes: &[u8]) -> Result<Record> {
+    decode(bytes, MAX_RECORD).map_err(|_| DatabaseError::Damaged("record"))
+}
+
+/// The state after one block.
+#[derive(Debug)]
+pub struct Snapshot<'a> {
+    redb: redb::ReadTransaction,
+    genesis: &'a Genesis,
+}
+
+impl Snapshot<'_> {
+    /// Height of the last block.
+    ///
+    /// # Errors
+    /// [`DatabaseError`] when the file cannot be read.
+    pub fn height(&self) -> Result<Height> {
+        let meta = self.redb.open_table(META)?;
+        Ok(meta.get("height")?.map_or(0, |value| value.value()))
+    }
+
+    /// Where the chain stands.
+    ///
+    /// # Errors
+    /// [`DatabaseError`] when the file cannot be read.
+    pub fn head(&self) -> Result<Head> {
+        let height = self.height()?;
+        let validators = self.genesis.validators.clone();
+        if height == 0 {
+            let table = self.redb.open_table(GENESIS)?;
+            let root = table.get("root")?.ok_or(DatabaseError::Damaged("root"))?;
+            let root = root.value().try_into().map_err(|_| DatabaseError::Damaged("root"))?;
+            let (id, time, state) = (Hash::ZERO, self.genesis.time, Hash::from_bytes(root));
+            return Ok(Head {
+                height,
+                id,
+                time,
+                state,
+                validators,
+            });
+        }
+        let header = self.block(height)?.ok_or(DatabaseError::Damaged("last block"))?.header;
+        Ok(Head {
+            height,
+            id: header.id(),
+            time: header.time,
+            state: header.state,
+            validators,
+        })
+    }
+
+    /// A block.
+    ///
+    /// # Errors
+    /// [`DatabaseError`] when the file cannot be read.
+    pub fn block(&self, height: Height) -> Result<Option<Block>> {
+        let table = self.redb.open_table(BLOCKS)?;
+        let bytes = table.get(height)?;
+        bytes
+            .map(|bytes| decode(bytes.value(), MAX_BLOCK).map_err(|_| DatabaseError::Damaged("block")))
+            .transpose()
+    }
+
+    /// The certificate of a block.
+    ///
+    /// # Errors
+    /// [`DatabaseError`] when the file cannot be read.
+    pub fn certificate(&self, height: Height) -> Result<Option<Certificate>> {
+        let table = self.redb.open_table(CERTIFICATES)?;
+        let bytes = table.get(height)?;
+        bytes
+            .map(|bytes| decode(bytes.value(), MAX_BLOCK).map_err(|_| DatabaseError::Damaged("certificate")))
+            .transpose()
+    }
+
+    /// The newest header with its certificate, once there is a block.
+    ///
+    /// # Errors
+    /// [`DatabaseError`] when the file cannot be read.
+    pub fn certified_head(&self) -> Result<Option<CertifiedHeader>> {
+        let height = self.height()?;
+        let (Some(block), Some(certificate)) = (self.block(height)?, self.certificate(height)?) else {
+            return Ok(None);
+        };
+        Ok(Some(CertifiedHeader {
+            header: block.header,
+            certificate,
+            handover: None,
+        }))
+    }
+
+    /// A version of a record by its hash.
+    ///
+    /// # Errors
+    /// [`DatabaseError`] when the file cannot be read.
+    pub fn version(&self, hash: Hash) -> Result<Option<Record>> {
+        let table = self.redb.open_table(VERSIONS)?;
+        let bytes = table.get(hash.as_bytes().as_slice())?;
+        bytes.map(|bytes| record_from(bytes.value())).transpose()
+    }
+
+    fn latest_version(&self, key: &RecordKey) -> Result<Option<Record>> {
+        let table = self.redb.open_table(LATEST)?;
+        let Some(hash) = table.get(latest_key(key).as_slice())? else {
+            return Ok(None);
+        };
+        let hash = hash.value().try_into().map_err(|_| DatabaseError::Damaged("latest"))?;
+        self.version(Hash::from_bytes(hash))
+    }
+
+    fn tree_node(&self, hash: &Hash) -> Result<Option<Node>> {
+        let table = self.redb.open_table(NODES)?;
+        let bytes = table.get(hash.as_bytes().as_slice())?;
+        bytes
+            .map(|bytes| decode(bytes.value(), MAX_RECORD).map_err(|_| DatabaseError::Damaged("tree node")))
+            .transpose()
+    }
+
+    fn due_contracts(&self, until: Timestamp, limit: usize) -> Result<Vec<Id>> {
+        let table = self.redb.open_table(DUE)?;
+        let end = until.plus(1).millis().to_be_bytes();
+        let mut due = Vec::new();
+        for entry in table.range::<&[u8]>(..end.as_slice())?.take(limit) {
+            let (key, ()) = {
+                let (key, value) = entry?;
+                (key, value.value())
+            };
+            due.push(id_at_end(key.value())?);
+        }
+        Ok(due)
+    }
+
+    /// Ids of records of a kind above `after`, of one owner or of all, in ascending order, at most `limit`.
+    ///
+    /// # Errors
+    /// [`DatabaseError`] when the file cannot be read.
+    pub fn find(&self, kind: Kind, of: Option<Id>, after: Option<Id>, limit: usize) -> Result<Vec<Id>> {
+        let prefix = of.map_or_else(|| encode(&kind), |of| encode(&(kind, of)));
+        let mut start = prefix.clone();
+        if let Some(after) = after {
+            start.extend_from_slice(after.hash().as_bytes());
+        }
+        let collect = |keys: &mut dyn Iterator<Item = Result<Vec<u8>>>| {
+            keys.take_while(|key| key.as_ref().map_or(true, |key| key.starts_with(&prefix)))
+                .filter(|key| key.as_ref().map_or(true, |key| after.is_none() || *key != start))
+                .take(limit)
+                .map(|key| id_at_end(&key?))
+                .collect()
+        };
+        if of.is_some() {
+            let table = self.redb.open_table(INDEX)?;
+            collect(
+                &mut table
+                    .range::<&[u8]>(start.as_slice()..)?
+                    .map(|entry| Ok(entry?.0.value().to_vec())),
+            )
+        } else {
+            let table = self.redb.open_table(LATEST)?;
+            collect(
+                &mut table
+                    .range::<&[u8]>(start.as_slice()..)?
+                    .map(|entry| Ok(entry?.0.value().to_vec())),
+            )
+        }
+    }
+
+    /// A ciphertext that is held.
+    ///
+    /// # Errors
+    /// [`DatabaseError`] when the file cannot be read.
+    pub fn sealed(&self, hash: Hash) -> Result<Option<Vec<u8>>> {
+        let table = self.redb.open_table(SEALED)?;
+        Ok(table
+            .get(hash.as_bytes().as_slice())?
+            .map(|value| value.value().1.to_vec()))
+    }
+}
+
+fn id_at_end(key: &[u8]) -> Result<Id> {
+    let id = key.last_chunk::<32>().ok_or(DatabaseError::Damaged("index"))?;
+    Ok(Id::from_hash(Hash::from_bytes(*id)))
+}
+
+impl Store for Snapshot<'_> {
+    fn latest(&self, key: &RecordKey) -> Result<Option<Record>, StoreError> {
+        self.latest_version(key).map_err(|error| StoreError(Box::new(error)))
+    }
+
+    fn node(&self, hash: &Hash) -> Result<Option<Node>, StoreError> {
+        self.tree_node(hash).map_err(|error| StoreError(Box::new(error)))
+    }
+
+    fn header(&self, height: Height) -> Result<Option<Header>, StoreError> {
+        let block = self.block(height).map_err(|error| StoreError(Box::new(error)))?;
+        Ok(block.map(|block| block.header))
+    }
+
+    fn due(&self, until: Timestamp, limit: usize) -> Result<Vec<Id>, StoreError> {
+        self.due_contracts(until, limit)
+            .map_err(|error| StoreError(Box::new(error)))
+    }
+}

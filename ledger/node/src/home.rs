@@ -1,0 +1,265 @@
+//! A validator's directory: its keys, the genesis and the chain.
+//!
+//! ```text
+//! genesis.json     the chain's genesis
+//! validator.key    seeds of the consensus and link keys, 0600
+//! chain.redb       blocks, records, indexes
+//! consensus/       write-ahead log and undecided blocks
+//! ```
+
+use std::{
+    fs::{self, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use ledger::{
+    Genesis, PublicKey, SigningKey, Timestamp, Tokens, Validator, ValidatorSet,
+    body::Entity,
+    genesis::{GenesisEntity, GenesisError, Issuance},
+    text::{Text, TextError},
+};
+use peer_link::LinkKey;
+use serde::{Deserialize, Serialize};
+
+/// Why the directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum HomeError {
+    /// There is a chain already.
+    #[error("{0} exists already; choose another directory, or remove it to begin anew")]
+    Exists(PathBuf),
+    /// There is no chain yet.
+    #[error("{0} is missing; run `ledgerd init --dir DIR` first")]
+    Missing(PathBuf),
+    /// A file cannot be read or written.
+    #[error("{path}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// A file does not say what it should.
+    #[error("{path}: {reason}")]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The chain's name is not usable.
+    #[error("name of the chain")]
+    Name(#[source] TextError),
+    /// The options form no genesis.
+    #[error(transparent)]
+    Genesis(#[from] GenesisError),
+    /// The system gave no randomness.
+    #[error("system randomness: {0}")]
+    Randomness(getrandom::Error),
+}
+
+/// What a new chain of one validator starts with.
+#[derive(Debug, Clone)]
+pub struct InitOptions {
+    /// A name for people.
+    pub name: String,
+    /// Time between blocks in milliseconds.
+    pub interval_ms: u32,
+    /// Files with an entity as JSON, and what each owns from the start.
+    pub entities: Vec<(PathBuf, Tokens)>,
+}
+
+/// Keys of a validator, as they are stored.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KeyFile {
+    consensus_seed: String,
+    link_seed: String,
+}
+
+/// A validator's directory.
+#[derive(Debug)]
+pub struct Home {
+    directory: PathBuf,
+    /// The chain's genesis.
+    pub genesis: Genesis,
+    /// Key that signs votes.
+    pub consensus_key: SigningKey,
+    /// Key of the peer link.
+    pub link_key: LinkKey,
+}
+
+impl Home {
+    /// Makes a new chain with one validator.
+    ///
+    /// # Errors
+    /// [`HomeError`] when there is one already, an option is wrong or a file cannot be written.
+    pub fn init(directory: &Path, options: &InitOptions) -> Result<Self, HomeError> {
+        let genesis_path = directory.join("genesis.json");
+        if genesis_path.exists() {
+            return Err(HomeError::Exists(genesis_path));
+        }
+        let entities = options.entities.iter().map(read_entity).collect::<Result<_, _>>()?;
+        let (consensus, link) = (random_seed()?, random_seed()?);
+        let (consensus_key, link_key) = (SigningKey::from_seed(&consensus), LinkKey::from_seed(&link));
+        let validator = Validator {
+            key: consensus_key.public(),
+            link: PublicKey::from_bytes(*link_key.id().as_bytes()),
+            power: 1,
+        };
+        let genesis = Genesis {
+            name: Text::new(&options.name).map_err(HomeError::Name)?,
+            time: now(),
+            block_interval_ms: options.interval_ms,
+            validators: ValidatorSet::new(vec![validator]).map_err(GenesisError::Validators)?,
+            entities,
+            issuance: Issuance::Fixed,
+        };
+        genesis.check()?;
+        fs::create_dir_all(directory).map_err(|source| HomeError::Io {
+            path: directory.to_owned(),
+            source,
+        })?;
+        let hex = |seed: &[u8; 32]| data_encoding::HEXLOWER.encode(seed);
+        let keys = KeyFile {
+            consensus_seed: hex(&consensus),
+            link_seed: hex(&link),
+        };
+        write_new(&directory.join("validator.key"), 0o600, &keys)?;
+        write_new(&genesis_path, 0o644, &genesis)?;
+        Ok(Self {
+            directory: directory.to_owned(),
+            genesis,
+            consensus_key,
+            link_key,
+        })
+    }
+
+    /// Reads a directory that [`Self::init`] made.
+    ///
+    /// # Errors
+    /// [`HomeError`] when a file is missing or damaged.
+    pub fn open(directory: &Path) -> Result<Self, HomeError> {
+        let genesis_path = directory.join("genesis.json");
+        let genesis: Genesis = read(&genesis_path)?;
+        genesis.check()?;
+        let key_path = directory.join("validator.key");
+        let keys: KeyFile = read(&key_path)?;
+        let seed = |text: &str| -> Result<[u8; 32], HomeError> {
+            let bytes = data_encoding::HEXLOWER_PERMISSIVE.decode(text.as_bytes()).ok();
+            let seed = bytes.and_then(|bytes| bytes.try_into().ok());
+            seed.ok_or_else(|| HomeError::Malformed {
+                path: key_path.clone(),
+                reason: "a seed is not 64 hexadecimal digits".into(),
+            })
+        };
+        Ok(Self {
+            directory: directory.to_owned(),
+            genesis,
+            consensus_key: SigningKey::from_seed(&seed(&keys.consensus_seed)?),
+            link_key: LinkKey::from_seed(&seed(&keys.link_seed)?),
+        })
+    }
+
+    /// The database file.
+    #[must_use]
+    pub fn database(&self) -> PathBuf {
+        self.directory.join("chain.redb")
+    }
+
+    /// The consensus engine's directory.
+    #[must_use]
+    pub fn consensus(&self) -> PathBuf {
+        self.directory.join("consensus")
+    }
+}
+
+fn read_entity((path, balance): &(PathBuf, Tokens)) -> Result<GenesisEntity, HomeError> {
+    let entity: Entity = read(path)?;
+    Ok(GenesisEntity {
+        entity,
+        balance: *balance,
+    })
+}
+
+fn random_seed() -> Result<[u8; 32], HomeError> {
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed).map_err(HomeError::Randomness)?;
+    Ok(seed)
+}
+
+fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, HomeError> {
+    let text = fs::read(path).map_err(|source| match source.kind() {
+        io::ErrorKind::NotFound => HomeError::Missing(path.to_owned()),
+        _ => HomeError::Io {
+            path: path.to_owned(),
+            source,
+        },
+    })?;
+    serde_json::from_slice(&text).map_err(|error| HomeError::Malformed {
+        path: path.to_owned(),
+        reason: error.to_string(),
+    })
+}
+
+fn write_new(path: &Path, mode: u32, content: &impl Serialize) -> Result<(), HomeError> {
+    let failed = |source| HomeError::Io {
+        path: path.to_owned(),
+        source,
+    };
+    let text = serde_json::to_string_pretty(content).map_err(|error| HomeError::Malformed {
+        path: path.to_owned(),
+        reason: error.to_string(),
+    })?;
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(mode)
+        .open(path)
+        .map_err(failed)?;
+    writeln!(file, "{text}").and_then(|()| file.sync_all()).map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_is_made_once_and_read_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = InitOptions {
+            name: "test".into(),
+            interval_ms: 1_000,
+            entities: vec![],
+        };
+        assert!(matches!(Home::open(folder.path()), Err(HomeError::Missing(_))));
+        let made = Home::init(folder.path(), &options).unwrap();
+        let read = Home::open(folder.path()).unwrap();
+        assert_eq!(made.genesis.hash(), read.genesis.hash());
+        assert_eq!(made.link_key.id(), read.link_key.id());
+        assert!(matches!(Home::init(folder.path(), &options), Err(HomeError::Exists(_))));
+    }
+
+    #[test]
+    fn an_interval_out_of_bounds_is_refused_before_anything_is_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = InitOptions {
+            name: "test".into(),
+            interval_ms: 1,
+            entities: vec![],
+        };
+        assert!(matches!(
+            Home::init(folder.path(), &options),
+            Err(HomeError::Genesis(_))
+        ));
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+}

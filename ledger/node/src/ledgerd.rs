@@ -1,0 +1,188 @@
+//! One validator running: database, consensus and the peer link put together.
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use ledger::{Certificate, Hash, ValidatorSet};
+use peer_link::{BindError, Endpoint, PeerAddress, Protocols, protocol};
+use tokio::{sync::oneshot, task::JoinHandle};
+
+use crate::{
+    Database, DatabaseError, Home, HomeError, Ledger,
+    engine::{self, Application, EngineConfig, EngineError, Proposed, Timeouts, Verdict},
+    node::LedgerError,
+    serve::serve,
+};
+
+/// What a validator runs with.
+#[derive(Debug, Clone)]
+pub struct RunOptions {
+    /// Its directory, made by [`Home::init`].
+    pub directory: PathBuf,
+    /// Where its peer link listens; port 0 takes a free one.
+    pub listen: SocketAddr,
+}
+
+/// Why a validator did not start or stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The directory cannot be used.
+    #[error(transparent)]
+    Home(#[from] HomeError),
+    /// The database cannot be used.
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+    /// The peer link cannot listen.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// Consensus failed.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The task of the engine ended in a panic.
+    #[error("the consensus task ended unexpectedly")]
+    Lost,
+}
+
+/// A validator that runs.
+#[derive(Debug)]
+#[must_use = "dropping it stops the validator"]
+pub struct Running {
+    chain: Hash,
+    address: PeerAddress,
+    ledger: Arc<Ledger>,
+    endpoint: Endpoint,
+    _serving: peer_link::Serving,
+    stop: oneshot::Sender<()>,
+    engine: JoinHandle<Result<(), EngineError>>,
+}
+
+/// Starts a validator.
+///
+/// # Errors
+/// [`RunError`] says what cannot be used.
+pub async fn run(options: RunOptions) -> Result<Running, RunError> {
+    let home = Home::open(&options.directory)?;
+    let chain = home.genesis.hash();
+    let database = Database::open(&home.database(), home.genesis.clone())?;
+    let ledger = Arc::new(Ledger::new(database, home.consensus_key.public())?);
+    let endpoint = Endpoint::bind(&home.link_key, options.listen).await?;
+    let address =
+        PeerAddress::new(endpoint.id(), endpoint.bound()).map_err(|error| BindError::Setup(error.to_string()))?;
+    let answering = Arc::clone(&ledger);
+    let protocols = Protocols::new().with(protocol::LEDGER, move |connection| {
+        serve(Arc::clone(&answering), connection)
+    });
+    let serving = endpoint.serve(protocols);
+    let config = EngineConfig {
+        chain,
+        key: home.consensus_key.clone(),
+        directory: home.consensus(),
+        block_interval: Duration::from_millis(u64::from(home.genesis.block_interval_ms)),
+        timeouts: Timeouts::default(),
+        moniker: endpoint.id().to_string(),
+    };
+    let (stop, stopped) = oneshot::channel();
+    let application = Consensus(Arc::clone(&ledger));
+    let engine = tokio::spawn(async move {
+        let shutdown = async {
+            // A dropped sender is a request to stop as well.
+            let _ = stopped.await;
+        };
+        engine::run(config, application, shutdown).await.map(|_| ())
+    });
+    Ok(Running {
+        chain,
+        address,
+        ledger,
+        endpoint,
+        _serving: serving,
+        stop,
+        engine,
+    })
+}
+
+impl Running {
+    /// The chain's id.
+    #[must_use]
+    pub fn chain(&self) -> Hash {
+        self.chain
+    }
+
+    /// Where the validator answers.
+    #[must_use]
+    pub fn address(&self) -> &PeerAddress {
+        &self.address
+    }
+
+    /// The chain as this validator has it.
+    #[must_use]
+    pub fn ledger(&self) -> &Arc<Ledger> {
+        &self.ledger
+    }
+
+    /// Waits until the validator fails by itself.
+    ///
+    /// # Errors
+    /// [`RunError`] with the reason.
+    pub async fn failed(&mut self) -> Result<(), RunError> {
+        (&mut self.engine)
+            .await
+            .map_err(|_| RunError::Lost)?
+            .map_err(RunError::from)
+    }
+
+    /// Stops in order: consensus first, then the link.
+    ///
+    /// # Errors
+    /// [`RunError`] when consensus had failed.
+    pub async fn stop(self) -> Result<(), RunError> {
+        // The receiver is gone only when the engine has ended already.
+        let _ = self.stop.send(());
+        let ended = self.engine.await.map_err(|_| RunError::Lost)?;
+        self.endpoint.close().await;
+        ended.map_err(RunError::from)
+    }
+}
+
+/// The ledger as consensus drives it.
+struct Consensus(Arc<Ledger>);
+
+impl Application for Consensus {
+    type Error = LedgerError;
+
+    fn next_height(&self) -> u64 {
+        // A database that cannot be read now failed to open before; consensus then fails at its first block.
+        self.0.next_height().unwrap_or(1)
+    }
+
+    fn validators(&self, _height: u64) -> ValidatorSet {
+        self.0.validators()
+    }
+
+    fn propose(&mut self, _height: u64, _round: u32) -> Result<Proposed, LedgerError> {
+        let block = self.0.propose()?;
+        Ok(Proposed {
+            block: block.header.id(),
+            bytes: ledger::encoding::encode(&block),
+        })
+    }
+
+    fn validate(&mut self, _height: u64, bytes: &[u8]) -> Result<Verdict, LedgerError> {
+        match self.0.validate(bytes) {
+            Ok(block) => Ok(Verdict::Valid(block)),
+            Err(error @ LedgerError::Database(_)) => Err(error),
+            Err(error) => Ok(Verdict::Refused(error.to_string())),
+        }
+    }
+
+    fn commit(&mut self, bytes: &[u8], certificate: Certificate) -> Result<(), LedgerError> {
+        self.0.commit(bytes, certificate)
+    }
+
+    fn decided(&self, height: u64) -> Result<Option<(Vec<u8>, Certificate)>, LedgerError> {
+        let snapshot = self.0.snapshot()?;
+        let (block, certificate) = (snapshot.block(height)?, snapshot.certificate(height)?);
+        Ok(block
+            .zip(certificate)
+            .map(|(block, certificate)| (ledger::encoding::encode(&block), certificate)))
+    }
+}

@@ -1,0 +1,23 @@
+//! A validator of the contract chain: consensus, the database, and answers to those who ask.
+//!
+//! ```text
+//!  peers ── serve ──► Ledger ◄── engine (Malachite) ── votes ── other validators
+//!                      │  ▲
+//!             Mempool ─┘  └─ Database (redb): blocks, certificates, versions, state tree, indexes in one transaction
+//! ```
+//!
+//! Architecture invariant: what a record may become is decided in the crate `ledger` alone; nothing here changes a record.
+#![forbid(unsafe_code)]
+
+mod database;
+pub mod engine;
+mod home;
+mod ledgerd;
+mod mempool;
+mod node;
+mod serve;
+
+pub use database::{Database, DatabaseError};
+pub use home::{Home, HomeError, InitOptions};
+pub use ledgerd::{RunError, RunOptions, Running, run};
+pub use node::{Ledger, Submission};

@@ -1,0 +1,236 @@
+//! The chain as one validator has it: the database, what waits for a block, and the newest head.
+
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use ledger::{
+    Block, Certificate, CertifiedHeader, Genesis, Hash, Height, PublicKey, Refusal, SignedTransaction, Timestamp,
+    ValidatorSet,
+    encoding::{MAX_BLOCK, MAX_TRANSACTION, decode, encode},
+    machine::{BlockError, Fault, Session, apply_block, propose_block},
+};
+use tokio::sync::watch;
+use tracing::{debug, info};
+
+use crate::{
+    database::{Database, DatabaseError, Snapshot},
+    mempool::Mempool,
+};
+
+/// Most by which a block's time may be ahead of a validator's clock, in milliseconds.
+const MAX_AHEAD_MS: u64 = 10_000;
+
+/// What became of a submitted transaction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Submission {
+    /// It waits for a block, or stands in one.
+    Taken,
+    /// It breaks a rule.
+    Refused(Refusal),
+    /// There is no room, with one line that says what to do.
+    Full(String),
+}
+
+/// Why a block is not committed or voted for.
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    /// The database failed.
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+    /// The bytes are no block.
+    #[error("block")]
+    Decode(#[source] ledger::encoding::DecodeError),
+    /// It is not the next block.
+    #[error(transparent)]
+    Block(#[from] BlockError),
+    /// Its time is ahead of this validator's clock.
+    #[error("block {height}: its time is {ahead} ms ahead of this validator's clock, {MAX_AHEAD_MS} are allowed")]
+    Ahead {
+        /// Height of the block.
+        height: Height,
+        /// How far ahead in milliseconds.
+        ahead: u64,
+    },
+}
+
+/// The chain as one validator has it.
+#[derive(Debug)]
+pub struct Ledger {
+    database: Database,
+    key: PublicKey,
+    waiting: Mutex<Mempool>,
+    heads: watch::Sender<Option<CertifiedHeader>>,
+}
+
+impl Ledger {
+    /// The chain in `database`, for the validator with this key.
+    ///
+    /// # Errors
+    /// [`DatabaseError`] when the database cannot be read.
+    pub fn new(database: Database, key: PublicKey) -> Result<Self, DatabaseError> {
+        let head = database.snapshot()?.certified_head()?;
+        let (heads, _) = watch::channel(head);
+        Ok(Self {
+            database,
+            key,
+            waiting: Mutex::default(),
+            heads,
+        })
+    }
+
+    /// The chain's genesis.
+    #[must_use]
+    pub fn genesis(&self) -> &Genesis {
+        self.database.genesis()
+    }
+
+    /// The state after the last block.
+    ///
+    /// # Errors
+    /// [`DatabaseError`] when the database cannot be read.
+    pub fn snapshot(&self) -> Result<Snapshot<'_>, DatabaseError> {
+        self.database.snapshot()
+    }
+
+    /// Announces every new head.
+    #[must_use]
+    pub fn heads(&self) -> watch::Receiver<Option<CertifiedHeader>> {
+        self.heads.subscribe()
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Mempool> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Checks a transaction against the state and its author's transactions that wait, and lets it wait for a block.
+    ///
+    /// # Errors
+    /// [`DatabaseError`] when the database cannot be read.
+    pub fn submit(&self, transaction: SignedTransaction) -> Result<Submission, DatabaseError> {
+        let size = encode(&transaction).len();
+        if size > MAX_TRANSACTION {
+            let reason = format!("transaction has {size} bytes, at most {MAX_TRANSACTION} are allowed");
+            return Ok(Submission::Refused(Refusal::Invalid(reason)));
+        }
+        let mut waiting = self.waiting();
+        if waiting.contains(transaction.hash()) {
+            return Ok(Submission::Taken);
+        }
+        let snapshot = self.database.snapshot()?;
+        let head = snapshot.head()?;
+        let time = now().max(head.time.plus(1));
+        let mut session = Session::new(&snapshot, self.genesis().hash(), head.height + 1, time);
+        for earlier in waiting.of(transaction.transaction.author) {
+            // What no longer holds is left out of the next block; the nonce of this one then says so.
+            if let Err(Fault::Store(error)) = session.apply(&earlier) {
+                return Err(DatabaseError::Other(error.to_string()));
+            }
+        }
+        match session.apply(&transaction) {
+            Ok(()) => {}
+            Err(Fault::Refused(refusal)) => return Ok(Submission::Refused(refusal)),
+            Err(Fault::Store(error)) => return Err(DatabaseError::Other(error.to_string())),
+        }
+        Ok(waiting
+            .push(transaction)
+            .map_or_else(|full| Submission::Full(full.to_string()), |()| Submission::Taken))
+    }
+
+    /// Holds a sealed text until the contract that names it has ended.
+    ///
+    /// # Errors
+    /// [`DatabaseError`] when it cannot be kept.
+    pub fn hold(&self, sealed: &[u8]) -> Result<(), DatabaseError> {
+        let time = self.database.snapshot()?.head()?.time;
+        self.database.hold(content_hash(sealed), sealed, time)
+    }
+
+    /// The set in force for the next block.
+    #[must_use]
+    pub fn validators(&self) -> ValidatorSet {
+        self.genesis().validators.clone()
+    }
+
+    /// Height of the next block.
+    ///
+    /// # Errors
+    /// [`DatabaseError`] when the database cannot be read.
+    pub fn next_height(&self) -> Result<Height, DatabaseError> {
+        Ok(self.database.snapshot()?.height()? + 1)
+    }
+
+    /// Makes the next block of what waits.
+    ///
+    /// # Errors
+    /// [`LedgerError`] when the database cannot be read.
+    pub fn propose(&self) -> Result<Block, LedgerError> {
+        let waiting = self.waiting().waiting();
+        let snapshot = self.database.snapshot()?;
+        let head = snapshot.head()?;
+        let (block, refused) = propose_block(&snapshot, self.genesis(), &head, self.key, now(), &waiting)?;
+        for (hash, refusal) in &refused {
+            debug!(transaction = %hash, %refusal, "a waiting transaction no longer holds");
+        }
+        let refused: Vec<Hash> = refused.into_iter().map(|(hash, _)| hash).collect();
+        self.waiting().remove(&refused);
+        Ok(block)
+    }
+
+    /// Checks a proposed block completely. Returns its id.
+    ///
+    /// # Errors
+    /// [`LedgerError`] says why it is not the next block.
+    pub fn validate(&self, bytes: &[u8]) -> Result<Hash, LedgerError> {
+        let block: Block = decode(bytes, MAX_BLOCK).map_err(LedgerError::Decode)?;
+        let (height, ahead) = (block.header.height, block.header.time.since(now()));
+        if ahead > MAX_AHEAD_MS {
+            return Err(LedgerError::Ahead { height, ahead });
+        }
+        let snapshot = self.database.snapshot()?;
+        apply_block(&snapshot, self.genesis(), &snapshot.head()?, &block)?;
+        Ok(block.header.id())
+    }
+
+    /// Makes a decided block and its certificate durable, and announces it.
+    ///
+    /// # Errors
+    /// [`LedgerError`] when it is not the next block or cannot be made durable.
+    pub fn commit(&self, bytes: &[u8], certificate: Certificate) -> Result<(), LedgerError> {
+        let block: Block = decode(bytes, MAX_BLOCK).map_err(LedgerError::Decode)?;
+        let outcome = {
+            let snapshot = self.database.snapshot()?;
+            apply_block(&snapshot, self.genesis(), &snapshot.head()?, &block)?
+        };
+        self.database.commit(&block, &certificate, &outcome)?;
+        let done: Vec<Hash> = block.transactions.iter().map(SignedTransaction::hash).collect();
+        if !done.is_empty() {
+            self.waiting().remove(&done);
+            info!(
+                height = block.header.height,
+                transactions = done.len(),
+                records = outcome.records.len(),
+                "block"
+            );
+        }
+        let head = CertifiedHeader {
+            header: block.header,
+            certificate,
+            handover: None,
+        };
+        self.heads.send_replace(Some(head));
+        Ok(())
+    }
+}
+
+/// Plain blake3 of content, as blobs are named.
+fn content_hash(bytes: &[u8]) -> Hash {
+    Hash::from_bytes(*blake3::hash(bytes).as_bytes())
+}
+
+/// This machine's clock.
+fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}

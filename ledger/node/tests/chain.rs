@@ -1,0 +1,164 @@
+//! One validator with a real engine and database, asked by a light client over the real link.
+
+use std::{net::SocketAddr, path::Path};
+
+use chain_client::{Author, ChainClient, ClientError, SendError};
+use ledger::{
+    Hash, Id, Kind, Operation, RecordKey, Refusal, SigningKey, Tokens,
+    body::{Account, Entity, Keys},
+    text::Text,
+};
+use ledger_node::{Home, InitOptions, RunOptions, Running, run};
+use peer_link::{Endpoint, LinkKey};
+
+const SUPPLY: u64 = 1_000;
+
+fn key(seed: u8) -> SigningKey {
+    SigningKey::from_seed(&[seed; 32])
+}
+
+fn entity(seed: u8) -> Entity {
+    let public = key(seed).public();
+    let keys = Keys {
+        signing: public,
+        link: public,
+        encryption: public,
+    };
+    Entity {
+        keys,
+        name: Text::lossy("somebody"),
+        addresses: vec![],
+    }
+}
+
+fn author(seed: u8) -> Author {
+    Author {
+        id: entity(seed).founding_id(),
+        key: key(seed),
+    }
+}
+
+fn loopback() -> SocketAddr {
+    ([127, 0, 0, 1], 0).into()
+}
+
+fn init(folder: &Path) {
+    let entities = [(1, SUPPLY), (2, 0)].map(|(seed, tokens)| {
+        let path = folder.join(format!("entity-{seed}.json"));
+        std::fs::write(&path, serde_json::to_vec(&entity(seed)).unwrap()).unwrap();
+        (path, Tokens::from_micro(tokens * Tokens::PER_TOKEN))
+    });
+    let options = InitOptions {
+        name: "test".into(),
+        interval_ms: 200,
+        entities: entities.into(),
+    };
+    Home::init(&folder.join("validator"), &options).unwrap();
+}
+
+async fn start(folder: &Path) -> Running {
+    run(RunOptions {
+        directory: folder.join("validator"),
+        listen: loopback(),
+    })
+    .await
+    .unwrap()
+}
+
+async fn client(running: &Running, trust: Option<&Path>) -> ChainClient {
+    let endpoint = Endpoint::bind(&LinkKey::from_seed(&[9; 32]), loopback()).await.unwrap();
+    let peers = vec![running.address().clone()];
+    wait_for_block(running).await;
+    ChainClient::open(endpoint, running.chain(), peers, trust.map(Path::to_owned))
+        .await
+        .unwrap()
+}
+
+async fn wait_for_block(running: &Running) {
+    let mut heads = running.ledger().heads();
+    while heads.borrow_and_update().is_none() {
+        heads.changed().await.unwrap();
+    }
+}
+
+fn transfer(amount: u64) -> Operation {
+    Operation::Transfer {
+        to: author(2).id,
+        amount: Tokens::from_micro(amount),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transfer_is_proven_and_its_history_links_back_to_the_genesis() {
+    let folder = tempfile::tempdir().unwrap();
+    init(folder.path());
+    let running = start(folder.path()).await;
+    let client = client(&running, None).await;
+    let _following = client.follow();
+    client.send(&author(1), transfer(5)).await.unwrap();
+    client.send(&author(1), transfer(6)).await.unwrap();
+    let account = client.require::<Account>(author(2).id).await.unwrap();
+    assert_eq!(account.body.balance, Tokens::from_micro(11));
+    let history = client
+        .history(RecordKey::new(Kind::Account, author(2).id))
+        .await
+        .unwrap();
+    assert_eq!(history.len(), 2);
+    let refused = client.send(&author(2), transfer(12)).await;
+    assert!(
+        matches!(refused, Err(SendError::Refused(Refusal::Funds { .. }))),
+        "{refused:?}"
+    );
+    assert_eq!(client.record::<Account>(Id::CHAIN).await.unwrap(), None);
+    let entities = client.find(Kind::Entity, None).await.unwrap();
+    assert!(entities.len() == 2 && entities.is_sorted());
+    running.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_goes_on_where_the_chain_was_and_loses_nothing_that_was_acknowledged() {
+    let folder = tempfile::tempdir().unwrap();
+    init(folder.path());
+    let trust = folder.path().join("trust");
+    let mut sent = 0;
+    let mut height = 0;
+    for _ in 0..3 {
+        let running = start(folder.path()).await;
+        let client = client(&running, Some(&trust)).await;
+        assert!(client.height() >= height, "the client went back to an older head");
+        client.send(&author(1), transfer(7)).await.unwrap();
+        sent += 7;
+        let account = client.require::<Account>(author(2).id).await.unwrap();
+        assert_eq!(account.body.balance, Tokens::from_micro(sent));
+        height = client.height();
+        running.stop().await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sealed_text_is_held_and_given_back_by_its_hash() {
+    let folder = tempfile::tempdir().unwrap();
+    init(folder.path());
+    let running = start(folder.path()).await;
+    let client = client(&running, None).await;
+    let blob = client.hold_sealed(b"sealed".to_vec()).await.unwrap();
+    assert_eq!(client.sealed(&blob).await.unwrap(), b"sealed");
+    let unknown = ledger::body::Blob {
+        hash: Hash::ZERO,
+        size: 1,
+    };
+    assert!(matches!(client.sealed(&unknown).await, Err(ClientError::AllFailed(_))));
+    running.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_genesis_hash_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    init(folder.path());
+    let running = start(folder.path()).await;
+    let endpoint = Endpoint::bind(&LinkKey::from_seed(&[8; 32]), loopback()).await.unwrap();
+    let opened = ChainClient::open(endpoint, Hash::ZERO, vec![running.address().clone()], None).await;
+    let error = opened.unwrap_err().to_string();
+    assert!(error.contains("wrong genesis"), "{error}");
+    running.stop().await.unwrap();
+}
