@@ -85,6 +85,47 @@ pub struct Outcome {
     pub errors: Vec<LoadError>,
 }
 
+/// Modules that are still to be loaded.
+#[derive(Debug, Default)]
+struct Work {
+    queue: VecDeque<String>,
+    /// What was ever in the queue: nothing is tried twice.
+    asked: BTreeSet<String>,
+    /// Threads that are loading, after which there may be more to do.
+    busy: usize,
+    outcome: Outcome,
+}
+
+impl Work {
+    fn add(&mut self, names: BTreeSet<String>, is_slow: impl Fn(&str) -> bool) {
+        for name in names {
+            if !self.asked.insert(name.clone()) {
+                continue;
+            }
+            if is_slow(&name) {
+                self.queue.push_front(name);
+            } else {
+                self.queue.push_back(name);
+            }
+        }
+    }
+
+    /// The next module, waiting for one while another thread may add some; `None` when all is done.
+    fn next(work: &Mutex<Self>, changed: &Condvar) -> Option<String> {
+        let mut work = locked(work);
+        loop {
+            if let Some(name) = work.queue.pop_front() {
+                work.busy += 1;
+                return Some(name);
+            }
+            if work.busy == 0 {
+                return None;
+            }
+            work = changed.wait(work).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
 /// The image's modules and which of them are in the kernel.
 #[derive(Debug)]
 pub struct Loader {
@@ -150,31 +191,43 @@ impl Loader {
             .collect()
     }
 
-    /// Loads modules and what they need, several at a time.
+    /// Loads modules and what they need, several at a time, and then those that `more` wants because of devices that
+    /// appeared meanwhile, until it wants no further ones.
     #[must_use]
-    pub fn load(&self, names: BTreeSet<String>) -> Outcome {
-        let threads = MOST_THREADS.min(names.len());
-        let queue = Mutex::new(names.into_iter().collect::<VecDeque<_>>());
-        let outcome = Mutex::new(Outcome::default());
-        let work = || {
-            loop {
-                let next = locked(&queue).pop_front();
-                let Some(name) = next else { return };
+    pub fn load(&self, names: BTreeSet<String>, more: impl Fn() -> BTreeSet<String> + Sync) -> Outcome {
+        let work = Mutex::new(Work::default());
+        locked(&work).add(names, |name| self.is_slow(name));
+        let changed = Condvar::new();
+        let worker = || {
+            while let Some(name) = Work::next(&work, &changed) {
                 let result = self.load_one(&name);
-                let mut outcome = locked(&outcome);
+                let wanted = more();
+                let mut work = locked(&work);
+                work.add(wanted, |name| self.is_slow(name));
+                work.busy -= 1;
                 match result {
-                    Ok(loaded) => outcome.loaded += loaded,
-                    Err(error) => outcome.errors.push(error),
+                    Ok(loaded) => work.outcome.loaded += loaded,
+                    Err(error) => work.outcome.errors.push(error),
                 }
+                drop(work);
+                changed.notify_all();
             }
         };
         thread::scope(|scope| {
-            for _ in 1..threads {
-                scope.spawn(work);
+            for _ in 1..MOST_THREADS {
+                scope.spawn(worker);
             }
-            work();
+            worker();
         });
-        outcome.into_inner().unwrap_or_else(PoisonError::into_inner)
+        work.into_inner().unwrap_or_else(PoisonError::into_inner).outcome
+    }
+
+    /// Whether a driver waits for slow devices, so that it had better begin early: a SATA link takes a good part of a
+    /// second to come up.
+    fn is_slow(&self, name: &str) -> bool {
+        self.dependencies
+            .order(name)
+            .is_ok_and(|steps| steps.iter().any(|step| step.name == "libata"))
     }
 
     fn load_one(&self, name: &str) -> Result<usize, LoadError> {
@@ -327,6 +380,36 @@ mod tests {
     fn lists_have_comments_and_blank_lines() {
         let names: Vec<String> = parse_list("# always\nkvm-amd # both\n\n tun\n").into_iter().collect();
         assert_eq!(names, ["kvm_amd", "tun"]);
+    }
+
+    #[test]
+    fn slow_ones_begin_first_nothing_twice_and_waiting_ends() {
+        let set = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<BTreeSet<_>>();
+        let mut work = Work::default();
+        work.add(set(&["a", "slow", "z"]), |name| name == "slow");
+        work.add(set(&["a"]), |_| false);
+        let (work, changed) = (Mutex::new(work), Condvar::new());
+        let mut order = Vec::new();
+        thread::scope(|scope| {
+            while let Some(name) = Work::next(&work, &changed) {
+                let (work, changed) = (&work, &changed);
+                // The last of the first ones makes another appear, while a second thread waits for it.
+                if name == "z" {
+                    scope.spawn(move || {
+                        thread::sleep(std::time::Duration::from_millis(20));
+                        let mut work = locked(work);
+                        work.add([String::from("late")].into(), |_| false);
+                        work.busy -= 1;
+                        drop(work);
+                        changed.notify_all();
+                    });
+                } else {
+                    locked(work).busy -= 1;
+                }
+                order.push(name);
+            }
+        });
+        assert_eq!(order, ["slow", "a", "z", "late"]);
     }
 
     #[test]

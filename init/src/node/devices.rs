@@ -38,29 +38,37 @@ fn load(image: Arc<Image>, notices: &Notices) -> Result<(), Damage> {
         .map_err(|error| console::say_error("listen for devices", &error))
         .ok();
     let loader = Loader::open(image, &super::command_line())?;
-    let mut loaded = finish(loader.load(loader.wanted(&hotplug::devices(Path::new(SYS)))))?;
+    // A driver's device may be a bus with devices of its own; those are served while other drivers still wait.
+    let appeared = || {
+        hotplug
+            .as_ref()
+            .and_then(|hotplug| heard_within(hotplug, Duration::ZERO))
+            .unwrap_or_default()
+    };
+    let more = || loader.wanted(&appeared());
+    let mut loaded = finish(loader.load(loader.wanted(&hotplug::devices(Path::new(SYS))), more))?;
     for _ in 0..MOST_ROUNDS {
         let Some(added) = hotplug.as_ref().and_then(|hotplug| heard_within(hotplug, SETTLED)) else {
             break;
         };
-        loaded += finish(loader.load(loader.wanted(&added)))?;
+        loaded += finish(loader.load(loader.wanted(&added), more))?;
     }
     console::say(&format!("modules loaded ({loaded})"));
     notices.send(Notice::DevicesReady);
 
     let mut at_boot = loader.boot_modules()?;
     at_boot.extend(loader.wanted(&hotplug::processor(Path::new(SYS))));
-    let loaded = finish(loader.load(at_boot))?;
+    let loaded = finish(loader.load(at_boot, more))?;
     if let Err(error) = std::fs::write(MODULES_LOADED, "") {
         console::say_error("mark modules as loaded", &error);
     }
     console::say(&format!("boot modules loaded ({loaded})"));
     sys::trim_heap();
 
-    let Some(hotplug) = hotplug else { return Ok(()) };
+    let Some(hotplug) = &hotplug else { return Ok(()) };
     loop {
-        if let Some(added) = heard_within(&hotplug, Duration::from_secs(60)) {
-            let loaded = finish(loader.load(loader.wanted(&added)))?;
+        if let Some(added) = heard_within(hotplug, Duration::from_secs(60)) {
+            let loaded = finish(loader.load(loader.wanted(&added), more))?;
             if loaded > 0 {
                 console::say(&format!("modules loaded for a new device ({loaded})"));
                 sys::trim_heap();

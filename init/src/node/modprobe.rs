@@ -35,7 +35,7 @@ pub fn run(arguments: impl Iterator<Item = String>) -> ExitCode {
     if wanted.is_empty() {
         wanted = names.iter().map(|name| normal_name(name)).collect();
     }
-    let outcome = loader.load(wanted);
+    let outcome = loader.load(wanted, BTreeSet::new);
     if outcome.errors.is_empty() {
         ExitCode::SUCCESS
     } else {
