@@ -10,17 +10,10 @@ use image::{Binaries, Flavour, Profile};
 use crate::workspace::Workspace;
 use crate::{console, process};
 
-/// Packages with programs, and which of their programs.
-pub(crate) const PROGRAMS: [(&str, &str); 6] = [
-    ("init", "init"),
-    ("init", "guest-init"),
-    ("zos-agent", "zos-agent"),
-    ("vmm", "vmm"),
-    ("ledger-node", "ledgerd"),
-    ("threebot", "threebot"),
-];
-/// What the test flavour has besides.
-const TEST_PROGRAM: (&str, &str) = ("qemu-tests", "zos-test-agent");
+/// Programs that people and machines run.
+pub(crate) const PROGRAMS: [&str; 6] = ["init", "guest-init", "zos-agent", "vmm", "ledgerd", "threebot"];
+/// What the test flavour of the image has besides.
+const TEST_AGENT: &str = "zos-test-agent";
 
 /// Options of the command.
 #[derive(Debug, clap::Args)]
@@ -32,8 +25,8 @@ pub(crate) struct Arguments {
 
 /// Builds and says where the programs are.
 pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
-    let directory = programs(workspace, profile(arguments.release), Flavour::Release)?;
-    for (_, program) in PROGRAMS {
+    let directory = programs(workspace, profile(arguments.release))?;
+    for program in PROGRAMS {
         console::result(&directory.join(program).display().to_string());
     }
     Ok(())
@@ -44,14 +37,11 @@ pub(crate) fn profile(release: bool) -> Profile {
     if release { Profile::Release } else { Profile::Dev }
 }
 
-/// Builds the programs in one call, and returns the directory that they are in.
-pub(crate) fn programs(workspace: &Workspace, profile: Profile, flavour: Flavour) -> Result<PathBuf> {
+/// Builds all programs of the workspace in one call, so that what they share is built once, and returns the directory
+/// that they are in. This program is left out: it is running.
+pub(crate) fn programs(workspace: &Workspace, profile: Profile) -> Result<PathBuf> {
     let mut command = workspace.cargo();
-    command.arg("build");
-    let test = (flavour == Flavour::Test).then_some(&TEST_PROGRAM);
-    for (package, program) in PROGRAMS.iter().chain(test) {
-        command.args(["--package", package, "--bin", program]);
-    }
+    command.args(["build", "--workspace", "--exclude", "xtask", "--bins"]);
     if profile == Profile::Release {
         command.arg("--release");
     }
@@ -61,18 +51,18 @@ pub(crate) fn programs(workspace: &Workspace, profile: Profile, flavour: Flavour
 
 /// Builds the programs of an image, without symbols.
 pub(crate) fn binaries(workspace: &Workspace, profile: Profile, flavour: Flavour) -> Result<Binaries> {
-    let built = programs(workspace, profile, flavour)?;
+    let built = programs(workspace, profile)?;
     let stripped = workspace.zos("bin").join(directory_of(profile));
     fs::create_dir_all(&stripped).with_context(|| format!("make {}", stripped.display()))?;
     let take = |program: &str| strip(&built.join(program), &stripped.join(program));
-    let test_agent = stripped.join(TEST_PROGRAM.1);
+    let test_agent = stripped.join(TEST_AGENT);
     Ok(Binaries {
         init: take("init")?,
         guest_init: take("guest-init")?,
         agent: take("zos-agent")?,
         vmm: take("vmm")?,
         test_agent: if flavour == Flavour::Test {
-            take(TEST_PROGRAM.1)?
+            take(TEST_AGENT)?
         } else {
             test_agent
         },

@@ -18,8 +18,8 @@ pub(super) fn measure(workspace: &Workspace) -> Result<Vec<Figure>> {
     let out = workspace.zos("release/zos.iso");
     let iso = iso::make(workspace, Profile::Release, Flavour::Release, &[], Some(out))?;
     let mut figures = vec![figure("iso_bytes", &iso, Some(ISO_GOAL))?];
-    let programs = build::programs(workspace, Profile::Release, Flavour::Release)?;
-    for (_, program) in build::PROGRAMS {
+    let programs = build::programs(workspace, Profile::Release)?;
+    for program in build::PROGRAMS {
         let name = format!("{}_bytes", program.replace('-', "_"));
         figures.push(figure(&name, &programs.join(program), None)?);
     }
