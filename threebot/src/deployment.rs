@@ -1,0 +1,160 @@
+//! A deployment: what a customer runs, where it last stood, and what is to be done about it.
+
+mod meter;
+mod store;
+mod watch;
+
+pub use meter::Meter;
+pub use store::{Deployments, StoreError};
+pub use watch::{Next, Seen, decide};
+
+use std::collections::BTreeMap;
+
+use ledger::{Id, Timestamp, Tokens};
+use serde::{Deserialize, Serialize};
+
+use crate::app::Plan;
+
+/// Most earlier contracts that are remembered.
+pub const MAX_PAST: usize = 64;
+/// How long a node that failed is avoided, in milliseconds.
+pub const AVOID_MS: u64 = 600_000;
+
+/// What a customer runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Deployment {
+    /// What is looked for.
+    pub plan: Plan,
+    /// The workload, sealed to the customer itself, in hexadecimal digits.
+    pub sealed: String,
+    /// The contract that runs it or is to run it.
+    pub placement: Option<Placement>,
+    /// Contracts before, oldest first; at most [`MAX_PAST`].
+    pub past: Vec<Id>,
+    /// Periods that contracts before have settled.
+    pub settled_before: u32,
+    /// What contracts before have cost.
+    pub paid_before: Tokens,
+    /// Nodes that failed, and until when they are avoided.
+    pub avoid: BTreeMap<Id, Timestamp>,
+    /// Why it is over, once it is.
+    pub ended: Option<String>,
+}
+
+/// The contract of a deployment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Placement {
+    /// The contract.
+    pub contract: Id,
+    /// The node.
+    pub node: Id,
+    /// Time after which the agreement can no longer be put on the chain.
+    pub valid_until: Timestamp,
+    /// Price of one period.
+    pub price: Tokens,
+    /// Number of periods.
+    pub periods: u32,
+    /// Periods that are settled, as last seen.
+    pub settled: u32,
+}
+
+impl Deployment {
+    /// A deployment that has not been placed.
+    #[must_use]
+    pub fn new(plan: Plan, sealed: &[u8]) -> Self {
+        Self {
+            plan,
+            sealed: data_encoding::HEXLOWER.encode(sealed),
+            placement: None,
+            past: Vec::new(),
+            settled_before: 0,
+            paid_before: Tokens::ZERO,
+            avoid: BTreeMap::new(),
+            ended: None,
+        }
+    }
+
+    /// Periods that are still to run.
+    #[must_use]
+    pub fn periods_left(&self) -> u32 {
+        self.plan.periods.saturating_sub(self.settled_before)
+    }
+
+    /// Most that one of the periods left may cost.
+    #[must_use]
+    pub fn limit(&self) -> Tokens {
+        let left = self.plan.budget.checked_sub(self.paid_before).unwrap_or(Tokens::ZERO);
+        left.portion(1, u64::from(self.periods_left()))
+    }
+
+    /// Takes note that the placement is over and what it has cost; the node is avoided for a while from `now` on.
+    pub fn displace(&mut self, paid: Tokens, now: Timestamp) {
+        if let Some(placement) = self.placement.take() {
+            self.settled_before = self.settled_before.saturating_add(placement.settled);
+            self.paid_before = self.paid_before.checked_add(paid).unwrap_or(self.plan.budget);
+            self.avoid.retain(|_, until| *until > now);
+            self.avoid.insert(placement.node, now.plus(AVOID_MS));
+            self.past.push(placement.contract);
+            if self.past.len() > MAX_PAST {
+                self.past.remove(0);
+            }
+        }
+    }
+
+    /// Nodes that are avoided now.
+    #[must_use]
+    pub fn avoided(&self, now: Timestamp) -> std::collections::BTreeSet<Id> {
+        let avoided = self.avoid.iter().filter(|(_, until)| **until > now);
+        avoided.map(|(node, _)| *node).collect()
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use ledger::{Hash, Resources};
+
+    pub(crate) fn id(seed: u8) -> Id {
+        Id::from_hash(Hash::from_bytes([seed; 32]))
+    }
+
+    pub(crate) fn deployment() -> Deployment {
+        let plan = Plan {
+            name: "web".into(),
+            image: "nginx".parse().unwrap(),
+            resources: Resources::ZERO,
+            periods: 10,
+            budget: Tokens::from_micro(1_000),
+            country: None,
+            redeploy: true,
+            volumes: 0,
+        };
+        Deployment::new(plan, b"sealed")
+    }
+
+    pub(crate) fn placement() -> Placement {
+        Placement {
+            contract: id(1),
+            node: id(2),
+            valid_until: Timestamp::from_millis(5_000),
+            price: Tokens::from_micro(100),
+            periods: 10,
+            settled: 4,
+        }
+    }
+
+    #[test]
+    fn what_is_left_after_a_failure_is_less_by_what_was_had_and_paid() {
+        let now = Timestamp::from_millis(1_000);
+        let mut deployment = deployment();
+        assert_eq!((deployment.periods_left(), deployment.limit().micro()), (10, 100));
+        deployment.placement = Some(placement());
+        deployment.displace(Tokens::from_micro(340), now);
+        assert_eq!((deployment.periods_left(), deployment.limit().micro()), (6, 110));
+        assert_eq!(deployment.past, [id(1)]);
+        assert!(deployment.avoided(now).contains(&id(2)));
+        assert!(deployment.avoided(now.plus(AVOID_MS)).is_empty());
+    }
+}

@@ -1,0 +1,245 @@
+//! What is to be done about a placed deployment.
+
+use ledger::{
+    Id, Timestamp,
+    body::{Contract, ContractState, Failure},
+};
+
+use super::{Deployment, Placement};
+
+/// What is known of a placement.
+#[derive(Debug, Clone, Copy)]
+pub struct Seen<'a> {
+    /// The contract's proven latest version and who made it; absent when the chain has none.
+    pub contract: Option<(&'a Contract, Id)>,
+    /// Time of the proven head.
+    pub now: Timestamp,
+    /// The customer.
+    pub customer: Id,
+    /// Period for which a receipt was sent.
+    pub receipt_sent: Option<u32>,
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Next {
+    /// Nothing now.
+    Wait,
+    /// Say for how long the workload was seen to run in a period that is over.
+    Receipt {
+        /// Index of the period.
+        period: u32,
+        /// When it began.
+        from: Timestamp,
+        /// When it ended.
+        to: Timestamp,
+    },
+    /// Look for another node.
+    Redeploy {
+        /// Why.
+        reason: String,
+    },
+    /// Leave it: it is over.
+    Finish {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Decides what is to be done about a placement.
+#[must_use]
+pub fn decide(deployment: &Deployment, placement: &Placement, seen: Seen<'_>) -> Next {
+    let Some((contract, author)) = seen.contract else {
+        if seen.now > placement.valid_until {
+            return again(deployment, "the agreement never came on the chain");
+        }
+        return Next::Wait;
+    };
+    match &contract.state {
+        ContractState::Agreed { .. } | ContractState::Deploying { .. } => Next::Wait,
+        ContractState::Active {
+            since, period, receipt, ..
+        } => {
+            let to = contract.period_end(*since, *period);
+            if receipt.is_some() || seen.receipt_sent == Some(*period) || seen.now < to {
+                return Next::Wait;
+            }
+            let from = match period.checked_sub(1) {
+                Some(before) => contract.period_end(*since, before),
+                None => *since,
+            };
+            Next::Receipt {
+                period: *period,
+                from,
+                to,
+            }
+        }
+        ContractState::Expired { .. } => Next::Finish {
+            reason: "all periods are over".into(),
+        },
+        ContractState::Cancelled { .. } if author == seen.customer => Next::Finish {
+            reason: "cancelled".into(),
+        },
+        ContractState::Cancelled { .. } => again(deployment, "the farmer cancelled the contract"),
+        ContractState::Failed { reason, .. } => again(deployment, &failure(reason)),
+    }
+}
+
+fn again(deployment: &Deployment, reason: &str) -> Next {
+    let reason = reason.to_owned();
+    if deployment.plan.redeploy {
+        Next::Redeploy { reason }
+    } else {
+        Next::Finish { reason }
+    }
+}
+
+/// A failure in words.
+fn failure(failure: &Failure) -> String {
+    match failure {
+        Failure::NotAcknowledged => "the node did not acknowledge the contract in time".into(),
+        Failure::NotDeployed => "the workload did not run in time".into(),
+        Failure::NodeSilent => "the node fell silent".into(),
+        Failure::Refused { reason } => format!("the node refused it: {reason}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::deployment::tests::{deployment, id, placement};
+    use ledger::{
+        Agreement, Hash, Resources, Signature, Tokens,
+        agreement::SignedAgreement,
+        body::{Blob, Claim, SettlementRule},
+        text::Text,
+    };
+
+    const T: fn(u64) -> Timestamp = Timestamp::from_millis;
+
+    fn contract(state: ContractState) -> Contract {
+        let rule = SettlementRule {
+            period_ms: 1_000,
+            grace_ms: 1_000,
+            acknowledge_ms: 1_000,
+            deploy_ms: 1_000,
+            tolerance_permille: 1,
+            unconfirmed_permille: 1,
+            disputed_permille: 1,
+            missed_limit: 1,
+        };
+        let agreement = Agreement {
+            customer: id(9),
+            farmer: id(8),
+            terms: (id(3), Hash::ZERO),
+            node: id(2),
+            resources: Resources::ZERO,
+            price: Tokens::ZERO,
+            periods: 10,
+            rule,
+            image: (id(4), Hash::ZERO),
+            sealed: Blob {
+                hash: Hash::ZERO,
+                size: 1,
+            },
+            valid_until: T(5_000),
+            salt: [0; 16],
+        };
+        let none = Signature::from_bytes([0; 64]);
+        let signed = SignedAgreement {
+            agreement,
+            customer: none,
+            farmer: none,
+        };
+        Contract {
+            signed,
+            state,
+            disputes: 0,
+        }
+    }
+
+    fn next(state: Option<(ContractState, Id)>, now: u64, receipt_sent: Option<u32>) -> Next {
+        let contract = state.map(|(state, author)| (contract(state), author));
+        let seen = Seen {
+            contract: contract.as_ref().map(|(contract, author)| (contract, *author)),
+            now: T(now),
+            customer: id(9),
+            receipt_sent,
+        };
+        decide(&deployment(), &placement(), seen)
+    }
+
+    fn active(period: u32, receipt: Option<Claim>) -> Option<(ContractState, Id)> {
+        let since = T(10_000);
+        let state = ContractState::Active {
+            since,
+            period,
+            report: None,
+            receipt,
+            missed: 0,
+        };
+        Some((state, id(2)))
+    }
+
+    #[test]
+    fn a_period_that_is_over_gets_one_receipt() {
+        assert_eq!(next(active(0, None), 10_999, None), Next::Wait);
+        let (from, to) = (T(10_000), T(11_000));
+        assert_eq!(
+            next(active(0, None), 11_000, None),
+            Next::Receipt { period: 0, from, to }
+        );
+        assert_eq!(next(active(0, None), 11_500, Some(0)), Next::Wait);
+        assert_eq!(next(active(0, Some(Claim { up_ms: 1 })), 11_500, None), Next::Wait);
+        let (from, to) = (T(11_000), T(12_000));
+        assert_eq!(
+            next(active(1, None), 12_500, Some(0)),
+            Next::Receipt { period: 1, from, to }
+        );
+    }
+
+    #[test]
+    fn what_the_other_side_ended_is_deployed_again_and_what_the_customer_ended_is_not() {
+        let at = T(1);
+        let cancelled = |author| next(Some((ContractState::Cancelled { at }, author)), 2, None);
+        assert!(matches!(cancelled(id(9)), Next::Finish { .. }));
+        assert!(matches!(cancelled(id(8)), Next::Redeploy { .. }));
+        let reason = Failure::Refused {
+            reason: Text::lossy("no room"),
+        };
+        let failed = next(Some((ContractState::Failed { at, reason }, Id::CHAIN)), 2, None);
+        assert_eq!(
+            failed,
+            Next::Redeploy {
+                reason: "the node refused it: no room".into()
+            }
+        );
+        assert!(matches!(
+            next(Some((ContractState::Expired { at }, Id::CHAIN)), 2, None),
+            Next::Finish { .. }
+        ));
+    }
+
+    #[test]
+    fn an_agreement_that_never_came_on_the_chain_is_given_up_when_it_no_longer_can() {
+        assert_eq!(next(None, 5_000, None), Next::Wait);
+        assert!(matches!(next(None, 5_001, None), Next::Redeploy { .. }));
+    }
+
+    #[test]
+    fn without_redeploy_a_failure_is_the_end() {
+        let mut deployment = deployment();
+        deployment.plan.redeploy = false;
+        let contract = contract(ContractState::Failed {
+            at: T(1),
+            reason: Failure::NodeSilent,
+        });
+        let seen = Seen {
+            contract: Some((&contract, Id::CHAIN)),
+            now: T(2),
+            customer: id(9),
+            receipt_sent: None,
+        };
+        assert!(matches!(decide(&deployment, &placement(), seen), Next::Finish { .. }));
+    }
+}

@@ -1,0 +1,284 @@
+//! Which nodes suit a workload, the cheapest first.
+
+use std::collections::BTreeSet;
+
+use ledger::{
+    Hash, Id, Resources, Tokens,
+    body::{Location, Terms},
+};
+use serde::Serialize;
+
+/// An hour in milliseconds.
+const HOUR_MS: u64 = 3_600_000;
+
+/// A node and the terms under which it is offered, as proven on the chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listing {
+    /// The node.
+    pub node: Id,
+    /// Its farm.
+    pub farm: Id,
+    /// The farm's name.
+    pub farm_name: String,
+    /// The farm's owner, with whom to negotiate.
+    pub owner: Id,
+    /// Where the farm stands.
+    pub location: Location,
+    /// What the machine says it is.
+    pub hardware: String,
+    /// What is not reserved.
+    pub free: Resources,
+    /// The terms' id and version.
+    pub terms_id: (Id, Hash),
+    /// The terms.
+    pub terms: Terms,
+}
+
+/// What is looked for.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Wanted {
+    /// What a node must have free.
+    pub resources: Resources,
+    /// For how many periods, if that is settled.
+    pub periods: Option<u32>,
+    /// In which country.
+    pub country: Option<[u8; 2]>,
+    /// Most that an hour may cost at the asking price.
+    pub max_hour: Option<Tokens>,
+    /// Nodes that are not to be taken.
+    pub avoid: BTreeSet<Id>,
+    /// Who looks: its own nodes are no use to it, for a bot does not negotiate with itself.
+    pub customer: Id,
+}
+
+/// A node that suits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Candidate {
+    /// The node and its terms.
+    pub listing: Listing,
+    /// Asking price of the wanted resources for an hour.
+    pub hour: Tokens,
+    /// Asking price of the wanted resources for one period of the terms.
+    pub period: Tokens,
+}
+
+/// A node that does not suit, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Withheld {
+    /// The node.
+    pub node: Id,
+    /// Why.
+    pub reason: &'static str,
+}
+
+/// The outcome of a search.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Ranking {
+    /// What suits, the cheapest hour first; among equals the one with more memory free, then by id.
+    pub candidates: Vec<Candidate>,
+    /// What does not.
+    pub withheld: Vec<Withheld>,
+}
+
+/// Ranks listings. A node that is offered under several terms appears once, under its cheapest.
+#[must_use]
+pub fn rank(listings: Vec<Listing>, wanted: &Wanted) -> Ranking {
+    let mut ranking = Ranking::default();
+    for listing in listings {
+        let node = listing.node;
+        match suits(listing, wanted) {
+            Ok(candidate) => ranking.candidates.push(candidate),
+            Err(reason) => ranking.withheld.push(Withheld { node, reason }),
+        }
+    }
+    let key = |candidate: &Candidate| {
+        let listing = &candidate.listing;
+        (
+            candidate.hour,
+            std::cmp::Reverse(listing.free.mru),
+            listing.node,
+            listing.terms_id.0,
+        )
+    };
+    ranking.candidates.sort_by_key(key);
+    let mut seen = BTreeSet::new();
+    ranking
+        .candidates
+        .retain(|candidate| seen.insert(candidate.listing.node));
+    ranking.withheld.retain(|withheld| !seen.contains(&withheld.node));
+    ranking
+}
+
+fn suits(listing: Listing, wanted: &Wanted) -> Result<Candidate, &'static str> {
+    if wanted.avoid.contains(&listing.node) {
+        return Err("it failed a short while ago");
+    }
+    if listing.owner == wanted.customer {
+        return Err("it is the searcher's own");
+    }
+    if !listing.terms.open {
+        return Err("its terms are closed");
+    }
+    let (fewest, most) = listing.terms.periods;
+    if wanted
+        .periods
+        .is_some_and(|periods| !(fewest..=most).contains(&periods))
+    {
+        return Err("its terms allow another number of periods");
+    }
+    if wanted
+        .country
+        .is_some_and(|country| country != listing.location.country)
+    {
+        return Err("it stands in another country");
+    }
+    if !listing.free.contains(wanted.resources) {
+        return Err("it has not that much free");
+    }
+    let price = |millis| listing.terms.prices.of(&wanted.resources, millis);
+    let (Some(hour), Some(period)) = (price(HOUR_MS), price(listing.terms.rule.period_ms)) else {
+        return Err("its price is not representable");
+    };
+    if wanted.max_hour.is_some_and(|most| hour > most) {
+        return Err("it costs more");
+    }
+    Ok(Candidate { listing, hour, period })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ledger::body::{Prices, SettlementRule};
+
+    fn id(seed: u8) -> Id {
+        Id::from_hash(Hash::from_bytes([seed; 32]))
+    }
+
+    fn listing(node: u8, cru_hour: u64) -> Listing {
+        let price = Tokens::from_micro(cru_hour);
+        Listing {
+            node: id(node),
+            farm: id(100),
+            farm_name: "farm".into(),
+            owner: id(101),
+            location: Location {
+                country: *b"BE",
+                latitude: 0,
+                longitude: 0,
+            },
+            hardware: String::new(),
+            free: Resources {
+                cru: 4,
+                mru: 8 << 30,
+                sru: 100 << 30,
+                hru: 0,
+            },
+            terms_id: (id(102), Hash::ZERO),
+            terms: Terms {
+                farm: id(100),
+                prices: Prices {
+                    cru_hour: price,
+                    mru_gib_hour: Tokens::ZERO,
+                    sru_gib_hour: Tokens::ZERO,
+                    hru_gib_hour: Tokens::ZERO,
+                },
+                periods: (1, 10),
+                rule: SettlementRule {
+                    period_ms: HOUR_MS / 2,
+                    grace_ms: 1_000,
+                    acknowledge_ms: 1_000,
+                    deploy_ms: 1_000,
+                    tolerance_permille: 1,
+                    unconfirmed_permille: 1,
+                    disputed_permille: 1,
+                    missed_limit: 1,
+                },
+                open: true,
+            },
+        }
+    }
+
+    fn wanted() -> Wanted {
+        Wanted {
+            resources: Resources {
+                cru: 2,
+                ..Resources::ZERO
+            },
+            ..Wanted::default()
+        }
+    }
+
+    #[test]
+    fn the_cheapest_comes_first_and_ties_have_an_order() {
+        let mut roomy = listing(4, 100);
+        roomy.free.mru *= 2;
+        let ranking = rank(
+            vec![listing(3, 300), listing(2, 100), listing(1, 100), roomy],
+            &wanted(),
+        );
+        let nodes: Vec<_> = ranking.candidates.iter().map(|c| c.listing.node).collect();
+        assert_eq!(nodes, [id(4), id(1), id(2), id(3)]);
+        let first = &ranking.candidates[0];
+        assert_eq!((first.hour.micro(), first.period.micro()), (200, 100));
+    }
+
+    #[test]
+    fn a_node_under_several_terms_is_taken_under_the_cheapest() {
+        let mut other = listing(1, 50);
+        other.terms_id.0 = id(103);
+        let mut closed = listing(1, 1);
+        closed.terms.open = false;
+        let ranking = rank(vec![listing(1, 100), other, closed], &wanted());
+        assert_eq!(ranking.candidates.len(), 1);
+        assert_eq!(ranking.candidates[0].listing.terms_id.0, id(103));
+        assert!(ranking.withheld.is_empty());
+    }
+
+    #[test]
+    fn what_does_not_suit_is_withheld_with_its_reason() {
+        let reason = |listing: Listing, wanted: &Wanted| rank(vec![listing], wanted).withheld[0].reason;
+        let mut closed = listing(1, 1);
+        closed.terms.open = false;
+        assert_eq!(reason(closed, &wanted()), "its terms are closed");
+        let small = Wanted {
+            resources: Resources {
+                cru: 5,
+                ..Resources::ZERO
+            },
+            ..wanted()
+        };
+        assert_eq!(reason(listing(1, 1), &small), "it has not that much free");
+        let long = Wanted {
+            periods: Some(11),
+            ..wanted()
+        };
+        assert_eq!(
+            reason(listing(1, 1), &long),
+            "its terms allow another number of periods"
+        );
+        let abroad = Wanted {
+            country: Some(*b"DE"),
+            ..wanted()
+        };
+        assert_eq!(reason(listing(1, 1), &abroad), "it stands in another country");
+        let cheap = Wanted {
+            max_hour: Some(Tokens::from_micro(1)),
+            ..wanted()
+        };
+        assert_eq!(reason(listing(1, 1), &cheap), "it costs more");
+        let failed = Wanted {
+            avoid: [id(1)].into(),
+            ..wanted()
+        };
+        assert_eq!(reason(listing(1, 1), &failed), "it failed a short while ago");
+        let own = Wanted {
+            customer: id(101),
+            ..wanted()
+        };
+        assert_eq!(reason(listing(1, 1), &own), "it is the searcher's own");
+        assert_eq!(
+            reason(listing(1, u64::MAX), &wanted()),
+            "its price is not representable"
+        );
+    }
+}
