@@ -11,8 +11,9 @@ use crate::workspace::Workspace;
 /// Options of the command.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
+    /// Without one, all.
     #[command(subcommand)]
-    bench: Bench,
+    bench: Option<Bench>,
     /// Print a JSON object a line instead of a table.
     #[arg(long, global = true)]
     json: bool,
@@ -39,7 +40,7 @@ struct Figure {
 /// Measures and prints.
 pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     let figures = match arguments.bench {
-        Bench::Size => size::measure(workspace)?,
+        None | Some(Bench::Size) => size::measure(workspace)?,
     };
     for figure in &figures {
         console::result(&if arguments.json {
