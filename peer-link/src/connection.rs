@@ -148,6 +148,11 @@ impl Connection {
             .map_err(|_| LinkError::Deadline(deadline))?
     }
 
+    /// Bounds how many streams the peer may have open at once.
+    pub fn limit_streams(&self, streams: u32) {
+        self.inner.set_max_concurrent_bi_streams(streams.into());
+    }
+
     /// Closes the connection in order.
     pub fn close(&self) {
         self.inner.close(CODE_DONE.into(), b"done");
@@ -248,7 +253,7 @@ where
     H: Fn(Q, Stream) -> F + Send + Sync + 'static,
     F: Future<Output = Result<(), LinkError>> + Send + 'static,
 {
-    connection.inner.set_max_concurrent_bi_streams(limits.streams.into());
+    connection.limit_streams(limits.streams);
     let handler = Arc::new(handler);
     let mut running = JoinSet::new();
     loop {

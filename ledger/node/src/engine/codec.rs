@@ -57,13 +57,13 @@ impl HasEncodedLen<Response<Chain>> for BorshCodec {
     }
 }
 
-#[derive(BorshSerialize, BorshDeserialize)]
+#[derive(Debug, BorshSerialize, BorshDeserialize)]
 pub(super) enum SignedMirror {
     Vote(VoteMirror),
     Proposal(ProposalMirror),
 }
 
-#[derive(BorshSerialize, BorshDeserialize)]
+#[derive(Debug, BorshSerialize, BorshDeserialize)]
 pub(super) struct VoteMirror {
     kind: VoteKind,
     height: u64,
@@ -73,7 +73,7 @@ pub(super) struct VoteMirror {
     signature: Signature,
 }
 
-#[derive(BorshSerialize, BorshDeserialize)]
+#[derive(Debug, BorshSerialize, BorshDeserialize)]
 pub(super) struct ProposalMirror {
     height: u64,
     round: Option<u32>,
@@ -180,7 +180,7 @@ impl Mirrored for SignedConsensusMsg<Chain> {
     }
 }
 
-#[derive(BorshSerialize, BorshDeserialize)]
+#[derive(Debug, BorshSerialize, BorshDeserialize)]
 pub(super) struct ProposedMirror {
     height: u64,
     round: Option<u32>,
@@ -216,7 +216,7 @@ impl Mirrored for ProposedValue<Chain> {
     }
 }
 
-#[derive(BorshSerialize, BorshDeserialize)]
+#[derive(Debug, BorshSerialize, BorshDeserialize)]
 pub(super) struct PolkaMirror {
     height: u64,
     round: Option<u32>,
@@ -251,7 +251,7 @@ impl Mirrored for PolkaCertificate<Chain> {
     }
 }
 
-#[derive(BorshSerialize, BorshDeserialize)]
+#[derive(Debug, BorshSerialize, BorshDeserialize)]
 pub(super) struct RoundMirror {
     height: u64,
     round: Option<u32>,
@@ -259,7 +259,7 @@ pub(super) struct RoundMirror {
     signatures: Vec<(VoteKind, Option<Hash>, PublicKey, Signature)>,
 }
 
-#[derive(BorshSerialize, BorshDeserialize)]
+#[derive(Debug, BorshSerialize, BorshDeserialize)]
 pub(super) enum LivenessMirror {
     Vote(VoteMirror),
     Polka(PolkaMirror),
@@ -310,7 +310,7 @@ impl Mirrored for LivenessMsg<Chain> {
     }
 }
 
-#[derive(BorshSerialize, BorshDeserialize)]
+#[derive(Debug, BorshSerialize, BorshDeserialize)]
 pub(super) struct StreamMirror {
     stream: Vec<u8>,
     sequence: u64,

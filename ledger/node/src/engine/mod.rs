@@ -20,6 +20,8 @@ mod assembly;
 mod bodies;
 mod codec;
 mod host;
+mod hub;
+mod mesh;
 mod network;
 mod signing;
 #[cfg(test)]
@@ -42,6 +44,7 @@ use tracing::info;
 
 pub use bodies::BodyError;
 pub use host::HostError;
+pub use mesh::{Mesh, MeshDoor};
 
 use types::Chain;
 
@@ -172,12 +175,34 @@ pub enum EngineError {
     Stopped,
 }
 
-/// Runs consensus until `shutdown` completes, and gives the application back.
+/// Runs consensus alone until `shutdown` completes, and gives the application back.
 ///
 /// # Errors
 /// [`EngineError`] when the engine cannot start, the application fails or the engine stops by itself.
 pub async fn run<A: Application>(
     config: EngineConfig,
+    application: A,
+    shutdown: impl Future<Output = ()>,
+) -> Result<A, EngineError> {
+    run_with(config, None, application, shutdown).await
+}
+
+/// Runs consensus among the validators of a mesh until `shutdown` completes, and gives the application back.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_among<A: Application>(
+    config: EngineConfig,
+    mesh: Mesh,
+    application: A,
+    shutdown: impl Future<Output = ()>,
+) -> Result<A, EngineError> {
+    run_with(config, Some(mesh), application, shutdown).await
+}
+
+async fn run_with<A: Application>(
+    config: EngineConfig,
+    mesh: Option<Mesh>,
     application: A,
     shutdown: impl Future<Output = ()>,
 ) -> Result<A, EngineError> {
@@ -187,7 +212,7 @@ pub async fn run<A: Application>(
         path: log.clone(),
         source,
     })?;
-    let (channels, engine) = start(&config, log).await?;
+    let (channels, engine) = start(&config, mesh, log).await?;
     let host = host::Host {
         application,
         key: config.key.public(),
@@ -230,9 +255,13 @@ pub async fn run<A: Application>(
     Ok(application)
 }
 
-async fn start(config: &EngineConfig, log: PathBuf) -> Result<(Channels<Chain>, EngineHandle), EngineError> {
+async fn start(
+    config: &EngineConfig,
+    mesh: Option<Mesh>,
+    log: PathBuf,
+) -> Result<(Channels<Chain>, EngineHandle), EngineError> {
     let failed = |error: String| EngineError::Start(error);
-    let (network, parts) = network::spawn().await.map_err(|error| failed(error.to_string()))?;
+    let (network, parts) = network::spawn(mesh).await.map_err(|error| failed(error.to_string()))?;
     let address = types::Address(config.key.public());
     let verifier = signing::Verifying { chain: config.chain };
     let signer = signing::Signing {

@@ -9,36 +9,38 @@ use std::{
 };
 
 use ledger::{Certificate, Hash, SigningKey, Validator, ValidatorSet, hash::Domain};
-use tokio::time::sleep;
+use peer_link::{Endpoint, LinkKey, PeerAddress, Protocols, Serving, protocol};
+use tokio::{sync::oneshot, task::JoinHandle, time::sleep};
 
 use super::*;
 
 const CHAIN: Hash = Hash::from_bytes([5; 32]);
 const DIRECTORY: &str = "ENGINE_TEST_DIRECTORY";
 
-fn key() -> SigningKey {
-    SigningKey::from_seed(&[1; 32])
+/// Keys of consensus and links alike: the seed is the validator's number.
+fn key(number: u8) -> SigningKey {
+    SigningKey::from_seed(&[number; 32])
 }
 
-fn validators() -> ValidatorSet {
-    let key = key().public();
-    ValidatorSet::new(vec![Validator {
-        key,
-        link: key,
-        power: 10,
-    }])
-    .unwrap()
+/// Validators 1 to `count`.
+fn validators(count: u8) -> ValidatorSet {
+    let validator = |number| {
+        let key = key(number).public();
+        Validator { key, link: key, power: 10 }
+    };
+    ValidatorSet::new((1..=count).map(validator).collect()).unwrap()
 }
 
 /// Blocks are files `<height>`; each proposal is a new one, so that a second one for the same round shows.
 struct Toy {
     directory: PathBuf,
+    validators: ValidatorSet,
     next: u64,
     proposals: u64,
 }
 
 impl Toy {
-    fn open(directory: &Path) -> Self {
+    fn open(directory: &Path, validators: ValidatorSet) -> Self {
         let directory = directory.join("blocks");
         fs::create_dir_all(&directory).unwrap();
         let next = (1..)
@@ -46,6 +48,7 @@ impl Toy {
             .unwrap();
         Self {
             directory,
+            validators,
             next,
             proposals: 0,
         }
@@ -72,7 +75,7 @@ impl Application for Toy {
     }
 
     fn validators(&self, _: u64) -> ValidatorSet {
-        validators()
+        self.validators.clone()
     }
 
     fn propose(&mut self, height: u64, round: u32) -> Result<Proposed, io::Error> {
@@ -113,7 +116,7 @@ impl Application for Toy {
 fn config(directory: &Path, block_interval: Duration) -> EngineConfig {
     EngineConfig {
         chain: CHAIN,
-        key: key(),
+        key: key(1),
         directory: directory.join("consensus"),
         block_interval,
         timeouts: Timeouts::default(),
@@ -129,7 +132,11 @@ async fn run_to(directory: &Path, blocks: u64, block_interval: Duration) -> Toy 
             sleep(Duration::from_millis(2)).await;
         }
     };
-    let running = run(config(directory, block_interval), Toy::open(directory), reached);
+    let running = run(
+        config(directory, block_interval),
+        Toy::open(directory, validators(1)),
+        reached,
+    );
     tokio::time::timeout(Duration::from_secs(60), running)
         .await
         .expect("blocks in time")
@@ -141,7 +148,7 @@ fn check_chain(toy: &Toy) {
     for height in 1..toy.next {
         let (bytes, certificate) = toy.read(height).unwrap().unwrap();
         assert_eq!((certificate.height, certificate.block), (height, id(&bytes)));
-        assert_eq!(certificate.verify(CHAIN, &validators()), Ok(()));
+        assert_eq!(certificate.verify(CHAIN, &toy.validators), Ok(()));
     }
 }
 
@@ -177,7 +184,7 @@ async fn second_engine_in_the_same_directory_is_refused() {
         async move {
             run(
                 config(&path, Duration::from_millis(50)),
-                Toy::open(&path),
+                Toy::open(&path, validators(1)),
                 sleep(Duration::from_secs(5)),
             )
             .await
@@ -186,7 +193,7 @@ async fn second_engine_in_the_same_directory_is_refused() {
     sleep(Duration::from_millis(500)).await;
     let second = run(
         config(directory.path(), Duration::from_millis(50)),
-        Toy::open(directory.path()),
+        Toy::open(directory.path(), validators(1)),
         std::future::pending(),
     );
     let error = second.await.map(drop).unwrap_err();
@@ -207,7 +214,7 @@ fn victim() {
         .unwrap();
     let running = run(
         config(&directory, Duration::from_millis(1)),
-        Toy::open(&directory),
+        Toy::open(&directory, validators(1)),
         std::future::pending(),
     );
     runtime.block_on(running).map(drop).unwrap();
@@ -230,9 +237,9 @@ fn kills_at_any_moment_lose_no_block_and_sign_nothing_twice() {
     let mut heights = vec![1];
     for kill in 0..25_u64 {
         let mut victim = victim_in(directory.path());
-        let before = Toy::open(directory.path()).next;
+        let before = Toy::open(directory.path(), validators(1)).next;
         let deadline = Instant::now() + Duration::from_secs(20);
-        while Toy::open(directory.path()).next < before + 2 {
+        while Toy::open(directory.path(), validators(1)).next < before + 2 {
             assert!(Instant::now() < deadline, "no block after kill {kill}");
             assert!(victim.try_wait().unwrap().is_none(), "died by itself after kill {kill}");
             std::thread::sleep(Duration::from_millis(1));
@@ -242,10 +249,10 @@ fn kills_at_any_moment_lose_no_block_and_sign_nothing_twice() {
         victim.kill().unwrap();
         victim.wait().unwrap();
         signed.read(&directory.path().join("consensus/wal"));
-        heights.push(Toy::open(directory.path()).next);
+        heights.push(Toy::open(directory.path(), validators(1)).next);
     }
     assert!(heights.is_sorted(), "{heights:?}");
-    check_chain(&Toy::open(directory.path()));
+    check_chain(&Toy::open(directory.path(), validators(1)));
     assert!(signed.seen > 0);
 }
 
@@ -258,11 +265,7 @@ struct SignedOnce {
 
 impl SignedOnce {
     fn read(&mut self, path: &Path) {
-        use arc_malachitebft_app_channel::app::{
-            consensus::{Input, SignedConsensusMsg},
-            engine::wal::decode_entry,
-            wal::Log,
-        };
+        use arc_malachitebft_app_channel::app::{consensus::Input, engine::wal::decode_entry, wal::Log};
         let mut log = Log::open(path).unwrap();
         let height = log.sequence();
         for entry in log.iter().unwrap() {
@@ -280,6 +283,120 @@ impl SignedOnce {
                 .or_insert_with(|| block.clone());
             assert_eq!(*first, block, "signed twice at height {height}: {what}");
         }
-        let _: Option<SignedConsensusMsg<Chain>> = None;
     }
+}
+
+/// One of several validators, with an endpoint of its own.
+struct Node {
+    directory: PathBuf,
+    stop: oneshot::Sender<()>,
+    running: JoinHandle<Result<Toy, EngineError>>,
+    endpoint: Endpoint,
+    _serving: Serving,
+}
+
+const COUNT: u8 = 4;
+
+impl Node {
+    /// Starts validator `number`; all know where all are.
+    async fn start(number: u8, directory: &Path, addresses: &[PeerAddress]) -> Self {
+        let own = &addresses[usize::from(number) - 1];
+        let endpoint = Endpoint::bind(&LinkKey::from_seed(&[number; 32]), own.addresses()[0])
+            .await
+            .unwrap();
+        let (mesh, door) = Mesh::new(endpoint.clone(), addresses.to_vec());
+        let protocols = Protocols::new().with(protocol::CONSENSUS, move |connection| door.clone().handle(connection));
+        let serving = endpoint.serve(protocols);
+        let directory = directory.join(number.to_string());
+        fs::create_dir_all(&directory).unwrap();
+        let config = EngineConfig {
+            key: key(number),
+            moniker: format!("validator-{number}"),
+            ..config(&directory, Duration::from_millis(50))
+        };
+        let toy = Toy::open(&directory, validators(COUNT));
+        let (stop, stopped) = oneshot::channel::<()>();
+        let shutdown = async move { drop(stopped.await) };
+        let running = tokio::spawn(run_among(config, mesh, toy, shutdown));
+        Self {
+            directory,
+            stop,
+            running,
+            endpoint,
+            _serving: serving,
+        }
+    }
+
+    fn next(&self) -> u64 {
+        Toy::open(&self.directory, validators(COUNT)).next
+    }
+
+    async fn stop(self) -> Toy {
+        drop(self.stop);
+        let toy = self.running.await.unwrap().unwrap();
+        self.endpoint.close().await;
+        toy
+    }
+}
+
+/// Free ports on loopback for all validators.
+fn addresses() -> Vec<PeerAddress> {
+    let sockets: Vec<_> = (0..COUNT)
+        .map(|_| std::net::UdpSocket::bind("127.0.0.1:0").unwrap())
+        .collect();
+    let address = |(number, socket): (u8, &std::net::UdpSocket)| {
+        PeerAddress::new(
+            LinkKey::from_seed(&[number; 32]).id(),
+            vec![socket.local_addr().unwrap()],
+        )
+        .unwrap()
+    };
+    (1..).zip(&sockets).map(address).collect()
+}
+
+async fn reach(nodes: &[Node], height: u64) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while nodes.iter().any(|node| node.next() <= height) {
+        let heights: Vec<_> = nodes.iter().map(Node::next).collect();
+        assert!(Instant::now() < deadline, "height {height} not reached: {heights:?}");
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+fn tip(nodes: &[Node]) -> u64 {
+    nodes.iter().map(Node::next).max().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn four_validators_outlive_one_and_let_it_catch_up_even_from_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let addresses = addresses();
+    let mut nodes = Vec::new();
+    for number in 1..=COUNT {
+        nodes.push(Node::start(number, directory.path(), &addresses).await);
+    }
+    reach(&nodes, 10).await;
+
+    let stopped = nodes.pop().unwrap();
+    check_chain(&stopped.stop().await);
+    reach(&nodes, tip(&nodes) + 5).await;
+
+    fs::remove_dir_all(directory.path().join(COUNT.to_string())).unwrap();
+    nodes.push(Node::start(COUNT, directory.path(), &addresses).await);
+    reach(&nodes, tip(&nodes) + 5).await;
+
+    let mut blocks = Vec::new();
+    for node in nodes {
+        let toy = node.stop().await;
+        check_chain(&toy);
+        blocks.push(
+            (1..10)
+                .map(|height| toy.read(height).unwrap().unwrap().0)
+                .collect::<Vec<_>>(),
+        );
+    }
+    assert!(
+        blocks.windows(2).all(|pair| pair[0] == pair[1]),
+        "all have the same blocks"
+    );
 }

@@ -72,6 +72,8 @@ impl engine::Value for BlockId {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Member {
     address: Address,
+    /// Key of its peer link.
+    pub(super) link: PublicKey,
     power: VotingPower,
 }
 
@@ -91,12 +93,13 @@ impl engine::Validator<Chain> for Member {
 
 /// The validators of a height, in ascending order of their keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Members(Vec<Member>);
+pub(super) struct Members(pub(super) Vec<Member>);
 
 impl From<&ValidatorSet> for Members {
     fn from(set: &ValidatorSet) -> Self {
         let member = |v: &ledger::Validator| Member {
             address: Address(v.key),
+            link: v.link,
             power: v.power,
         };
         Self(set.validators().iter().map(member).collect())
