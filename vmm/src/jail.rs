@@ -2,8 +2,11 @@
 //! afterwards the process holds its memory, the descriptors of the configuration, and nothing else.
 
 use std::{
+    ffi::OsString,
     fs::{File, OpenOptions},
     io::{self, Write},
+    os::unix::ffi::OsStringExt,
+    path::{Path, PathBuf},
 };
 
 use landlock::{ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, Ruleset, RulesetAttr, Scope};
@@ -92,8 +95,8 @@ pub fn close(inmate: Inmate<'_>) -> Result<(), JailError> {
         Ok(rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?),
     )?;
     step("refuse new privileges", Ok(rustix::thread::set_no_new_privs(true)?))?;
-    step("close Landlock", landlock())?;
-    step("check the jail", check(uid, gid))
+    step("check the jail", check(uid, gid))?;
+    step("close Landlock", landlock())
 }
 
 impl From<rustix::io::Errno> for JailError {
@@ -167,6 +170,7 @@ fn empty_root() -> io::Result<()> {
     use rustix::{mount, process};
 
     mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
+    detach_mounts()?;
     let flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     mount::mount(
         "none",
@@ -176,10 +180,66 @@ fn empty_root() -> io::Result<()> {
         Some(c"size=4k,nr_inodes=1,mode=0555"),
     )?;
     process::chdir(ROOT_PLACE)?;
-    process::pivot_root(".", ".")?;
-    mount::unmount(".", UnmountFlags::DETACH)?;
+    match process::pivot_root(".", ".") {
+        Ok(()) => mount::unmount(".", UnmountFlags::DETACH)?,
+        // A node that runs from its initial ram file system cannot let go of it. It is covered instead: with neither a
+        // path nor a descriptor that leads below the cover, and no call that opens either, it is as far away.
+        Err(rustix::io::Errno::INVAL) => {
+            mount::mount_move(".", "/")?;
+            process::chroot(".")?;
+        }
+        Err(error) => return Err(error.into()),
+    }
     process::chdir("/")?;
     Ok(())
+}
+
+/// Detaches everything mounted below the root, so that no file system stays in use on this process's account.
+fn detach_mounts() -> io::Result<()> {
+    let table = std::fs::read_to_string("/proc/self/mountinfo")?;
+    for place in mount_points(&table) {
+        match rustix::mount::unmount(place, UnmountFlags::DETACH) {
+            // What was mounted below another mount has gone with it.
+            Ok(()) | Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOENT) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// The mount points in the kernel's table but the root, outermost first. Source: proc(5), fifth field.
+fn mount_points(table: &str) -> Vec<PathBuf> {
+    let mut places: Vec<PathBuf> = table
+        .lines()
+        .filter_map(|line| line.split(' ').nth(4))
+        .map(unescape)
+        .collect();
+    places.retain(|place| place != Path::new("/"));
+    places.sort();
+    places
+}
+
+/// Undoes the three octal digits behind a backslash that stand for blanks and backslashes.
+fn unescape(field: &str) -> PathBuf {
+    let mut bytes = Vec::new();
+    let mut rest = field.as_bytes();
+    while let Some((first, tail)) = rest.split_first() {
+        let digits = tail.get(..3).and_then(|digits| std::str::from_utf8(digits).ok());
+        match digits
+            .and_then(|digits| u8::from_str_radix(digits, 8).ok())
+            .filter(|_| *first == b'\\')
+        {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &tail[3..];
+            }
+            None => {
+                bytes.push(*first);
+                rest = tail;
+            }
+        }
+    }
+    PathBuf::from(OsString::from_vec(bytes))
 }
 
 fn drop_capabilities() -> io::Result<()> {
@@ -193,7 +253,7 @@ fn drop_capabilities() -> io::Result<()> {
     Ok(())
 }
 
-/// Refuses every file, port and signal beyond the jail, as far as the kernel knows Landlock. What is open stays so.
+/// Refuses every file, port and signal beyond the jail, even the empty root, as far as the kernel knows Landlock. What is open stays so.
 fn landlock() -> io::Result<()> {
     let all = ABI::V6;
     Ruleset::default()
@@ -232,4 +292,21 @@ fn check(uid: Uid, gid: Gid) -> io::Result<()> {
         return wrong("privileges and root");
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mount_points_come_outermost_first_and_without_the_root() {
+        let table = "1 1 0:1 / / rw - rootfs rootfs rw\n\
+                     3 2 0:3 / /dev/pts rw - devpts devpts rw\n\
+                     2 1 0:2 / /dev rw - devtmpfs dev rw\n\
+                     4 1 0:4 / /data\\040disk rw - btrfs /dev/vda rw\n";
+        assert_eq!(
+            mount_points(table),
+            ["/data disk", "/dev", "/dev/pts"].map(PathBuf::from)
+        );
+    }
 }

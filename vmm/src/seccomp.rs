@@ -8,10 +8,14 @@ use seccompiler::{
 
 use crate::sys;
 
-/// `KVM_RUN`, the only request that a processor's thread makes of KVM.
+/// `KVM_RUN`: runs a processor.
 const KVM_RUN: u64 = 0xae80;
+/// `KVM_GET_REGS`: says where a processor was when it faulted.
+const KVM_GET_REGS: u64 = 0x8090_ae81;
 /// `FIONBIO`: sets a socket to not block.
 const FIONBIO: u64 = 0x5421;
+/// `F_GETFD`: reads a flag of a descriptor.
+const F_GETFD: u64 = 1;
 
 /// What a thread does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,15 +116,17 @@ fn rules(thread: Thread) -> Result<BTreeMap<i64, Vec<SeccompRule>>, seccompiler:
     let no_code = |argument| argument_is(argument, SeccompCmpOp::MaskedEq(4), 0);
     rules.insert(libc::SYS_mmap, vec![no_code(2)?]);
     rules.insert(libc::SYS_mprotect, vec![no_code(2)?]);
-    match thread {
-        Thread::Vcpu => drop(rules.insert(libc::SYS_ioctl, vec![argument_is(1, SeccompCmpOp::Eq, KVM_RUN)?])),
-        Thread::Disk => {}
-        Thread::Main => {
-            let requests = [FIONBIO, sys::TUNSETOFFLOAD];
-            let allowed = requests.map(|request| argument_is(1, SeccompCmpOp::Eq, request));
-            rules.insert(libc::SYS_ioctl, allowed.into_iter().collect::<Result<_, _>>()?);
-        }
-    }
+    // The standard library asks so whether a descriptor that it closes is open.
+    rules.insert(libc::SYS_fcntl, vec![argument_is(1, SeccompCmpOp::Eq, F_GETFD)?]);
+    let requests = match thread {
+        Thread::Vcpu => &[KVM_RUN, KVM_GET_REGS][..],
+        Thread::Disk => return Ok(rules),
+        Thread::Main => &[FIONBIO, sys::TUNSETOFFLOAD],
+    };
+    let requests = requests
+        .iter()
+        .map(|request| argument_is(1, SeccompCmpOp::Eq, *request));
+    rules.insert(libc::SYS_ioctl, requests.collect::<Result<_, _>>()?);
     Ok(rules)
 }
 

@@ -525,7 +525,193 @@ impl Device for Vsock {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use vm_memory::{Bytes, GuestAddress};
+
     use super::*;
+    use crate::{
+        event_loop::EventLoop,
+        virtio::{
+            chain::tests::{WRITE, memory, ring_with},
+            vsock::{connection::WINDOW, packet::SHUTDOWN_SEND},
+        },
+    };
+
+    const GIVEN: u64 = 0x2_0000;
+    const TAKEN: u64 = 0x4_0000;
+
+    struct Bench {
+        device: Vsock,
+        directory: tempfile::TempDir,
+        memory: Memory,
+        metrics: Metrics,
+        _events: EventLoop,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            let directory = tempfile::tempdir().unwrap();
+            let listener = UnixListener::bind(directory.path().join("vsock")).unwrap();
+            listener.set_nonblocking(true).unwrap();
+            let (events, metrics) = (EventLoop::new().unwrap(), Metrics::default());
+            let device = Vsock::new(3, listener, events.registrar(), &metrics).unwrap();
+            Self {
+                device,
+                directory,
+                memory: memory(),
+                metrics,
+                _events: events,
+            }
+        }
+
+        fn client(&mut self, greeting: &str) -> UnixStream {
+            let mut client = UnixStream::connect(self.directory.path().join("vsock")).unwrap();
+            client.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+            client.write_all(greeting.as_bytes()).unwrap();
+            self.device.event(LISTENER);
+            client
+        }
+
+        /// The guest offers one buffer; what is the packet in it?
+        fn give(&mut self) -> Option<(Header, Vec<u8>)> {
+            self.memory.write_slice(&[0; HEADER], GuestAddress(GIVEN)).unwrap();
+            let give = ring_with(&self.memory, &[(GIVEN, 4096, WRITE)]);
+            self.device
+                .process(&self.memory, &mut [give, Ring::new(16), Ring::new(16)])
+                .unwrap();
+            let mut head = [0; HEADER];
+            self.memory.read_slice(&mut head, GuestAddress(GIVEN)).unwrap();
+            let header = Header::parse(&head);
+            header.operation?;
+            let mut data = vec![0; usize::try_from(header.length).unwrap()];
+            self.memory
+                .read_slice(&mut data, GuestAddress(GIVEN + bytes::wide(HEADER)))
+                .unwrap();
+            Some((header, data))
+        }
+
+        /// The guest sends one packet.
+        fn take(&mut self, header: Header, data: &[u8]) {
+            let header = Header {
+                length: u32::try_from(data.len()).unwrap(),
+                ..header
+            };
+            let packet = [&header.encode()[..], data].concat();
+            self.memory.write_slice(&packet, GuestAddress(TAKEN)).unwrap();
+            let take = ring_with(&self.memory, &[(TAKEN, u32::try_from(packet.len()).unwrap(), 0)]);
+            self.device
+                .process(&self.memory, &mut [Ring::new(16), take, Ring::new(16)])
+                .unwrap();
+        }
+    }
+
+    fn from_guest(host_port: u32, operation: Operation) -> Header {
+        Header {
+            source: 3,
+            destination: HOST,
+            source_port: 5000,
+            destination_port: host_port,
+            length: 0,
+            kind: STREAM,
+            operation: Some(operation),
+            flags: 0,
+            window: 1000,
+            forwarded: 0,
+        }
+    }
+
+    #[test]
+    fn stream_is_opened_carries_both_ways_and_is_closed() {
+        let mut bench = Bench::new();
+        let mut client = bench.client("CONNECT 5000\nquestion");
+        let (request, _) = bench.give().unwrap();
+        assert_eq!(
+            (request.operation, request.destination_port),
+            (Some(Operation::Request), 5000)
+        );
+        assert_eq!(
+            (request.source, request.destination, request.window),
+            (HOST, 3, 0x1_0000)
+        );
+        bench.take(from_guest(request.source_port, Operation::Response), &[]);
+        let (data, text) = bench.give().unwrap();
+        assert_eq!(
+            (data.operation, text.as_slice()),
+            (Some(Operation::Data), &b"question"[..])
+        );
+        bench.take(from_guest(request.source_port, Operation::Data), b"answer");
+        let mut heard = [0; 14];
+        client.read_exact(&mut heard).unwrap();
+        assert_eq!(&heard, b"OK 5000\nanswer");
+        client.shutdown(Shutdown::Write).unwrap();
+        bench.device.event(request.source_port);
+        let (end, _) = bench.give().unwrap();
+        assert_eq!((end.operation, end.flags), (Some(Operation::Shutdown), SHUTDOWN_SEND));
+        let close = Header {
+            flags: 3,
+            ..from_guest(request.source_port, Operation::Shutdown)
+        };
+        bench.take(close, &[]);
+        assert_eq!(client.read(&mut heard).unwrap(), 0);
+        assert_eq!(bench.give().unwrap().0.operation, Some(Operation::Reset));
+        assert!(bench.device.clients.is_empty());
+    }
+
+    #[test]
+    fn guest_may_not_open_streams_and_gets_a_reset() {
+        let mut bench = Bench::new();
+        bench.take(from_guest(80, Operation::Request), &[]);
+        let (reset, _) = bench.give().unwrap();
+        assert_eq!((reset.operation, reset.source_port), (Some(Operation::Reset), 80));
+        bench.take(from_guest(80, Operation::Reset), &[]);
+        assert_eq!(bench.give(), None);
+    }
+
+    #[test]
+    fn refused_client_is_hung_up_on_without_an_answer() {
+        let mut bench = Bench::new();
+        let mut client = bench.client("CONNECT 5000\n");
+        let (request, _) = bench.give().unwrap();
+        bench.take(from_guest(request.source_port, Operation::Reset), &[]);
+        assert_eq!(client.read(&mut [0; 8]).unwrap(), 0);
+    }
+
+    #[test]
+    fn more_clients_than_streams_are_hung_up_on() {
+        let mut bench = Bench::new();
+        let _held: Vec<_> = (0..MAX_CONNECTIONS).map(|_| bench.client("CONNECT 1\n")).collect();
+        let mut late = bench.client("CONNECT 1\n");
+        assert!(matches!(late.read(&mut [0; 8]), Ok(0) | Err(_)));
+        assert_eq!(bench.metrics.snapshot()["vsock.refused"], 1);
+    }
+
+    proptest! {
+        #[test]
+        fn hostile_packets_never_panic_and_never_hold_more_than_the_window(
+            packets in prop::collection::vec((any::<[u8; HEADER]>(), 0u16..9, 0usize..5000, any::<bool>()), 1..40),
+        ) {
+            let mut bench = Bench::new();
+            let _client = bench.client("CONNECT 5000\n");
+            let (request, _) = bench.give().unwrap();
+            for (random, operation, length, known) in packets {
+                let mut head = random;
+                head[30..32].copy_from_slice(&operation.to_le_bytes());
+                let random = Header::parse(&head);
+                let header = match random.operation {
+                    Some(operation) if known => from_guest(request.source_port, operation),
+                    _ => random,
+                };
+                bench.take(header, &vec![7; length]);
+                bench.give();
+                prop_assert!(bench.device.resets.len() <= 2 * MAX_RESETS);
+                for client in bench.device.clients.values_mut() {
+                    if let Phase::Connected { connection, .. } = &mut client.phase {
+                        prop_assert!(connection.for_client().len() <= usize::try_from(WINDOW).unwrap());
+                    }
+                }
+            }
+        }
+    }
 
     #[test]
     fn greeting_names_one_port_and_nothing_else() {
