@@ -595,6 +595,38 @@ mod tests {
         assert_eq!(metrics.snapshot()["block.0.malformed"], 1);
     }
 
+    /// A device that takes every write and refuses every flush.
+    fn unflushable() -> Block {
+        let null = File::options().read(true).write(true).open("/dev/null").unwrap();
+        let mut block = Block::new(null, Access::ReadWrite, "", "block.0", &Metrics::default()).unwrap();
+        block.capacity = 4096;
+        block
+    }
+
+    #[test]
+    fn flush_is_answered_only_after_the_host_has_flushed() {
+        let (memory, mut block) = (memory(), unflushable());
+        header(&memory, 4, 0);
+        assert_eq!(run(&mut block, &memory, &[(HEAD, 16, 0), (STATUS, 1, WRITE)]), 1);
+    }
+
+    #[test]
+    fn write_is_stable_at_once_for_a_driver_that_does_not_flush() {
+        let (memory, mut block) = (memory(), unflushable());
+        for (features, answer) in [(FLUSH, 0), (0, 1)] {
+            block.activate(features);
+            header(&memory, 1, 0);
+            assert_eq!(
+                run(
+                    &mut block,
+                    &memory,
+                    &[(HEAD, 16, 0), (DATA, 512, 0), (STATUS, 1, WRITE)]
+                ),
+                answer
+            );
+        }
+    }
+
     proptest! {
         #[test]
         fn hostile_requests_never_panic_and_never_change_the_file_length(
