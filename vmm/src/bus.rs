@@ -51,8 +51,9 @@ impl Bus {
         let Some(first) = data.first_mut() else { return };
         match (serial_register(port), port) {
             (Some(offset), _) => *first = lock(&self.serial).read(offset),
-            // Ready for a command, with nothing to read.
-            (_, layout::KEYBOARD_PORT | layout::SLEEP_CONTROL_PORT | layout::SLEEP_STATUS_PORT) => *first = 0,
+            (_, layout::KEYBOARD_PORT) => *first = layout::KEYBOARD_STATUS,
+            // Nothing is asleep.
+            (_, layout::SLEEP_CONTROL_PORT | layout::SLEEP_STATUS_PORT) => *first = 0,
             _ => self.unknown.increment(),
         }
     }
@@ -136,6 +137,14 @@ mod tests {
         assert_eq!(bus.port_write(layout::RESET_PORT, &[1]), Some(Ending::Reset));
         assert_eq!(bus.port_write(layout::KEYBOARD_PORT, &[0xfe]), Some(Ending::Reset));
         assert_eq!(bus.port_write(0x80, &[0]), None);
+    }
+
+    #[test]
+    fn keyboard_controller_is_absent_but_takes_its_reset_command_at_once() {
+        let (bus, _file) = bus(&Metrics::default());
+        let mut status = [0];
+        bus.port_read(layout::KEYBOARD_PORT, &mut status);
+        assert_eq!(status[0] & 0b11, 0b01);
     }
 
     #[test]

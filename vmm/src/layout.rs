@@ -47,6 +47,9 @@ pub const RESET_PORT: u16 = 0x602;
 pub const RESET_VALUE: u8 = 1;
 /// Command port of the keyboard controller, of which only the reset command is there.
 pub const KEYBOARD_PORT: u16 = 0x64;
+/// What [`KEYBOARD_PORT`] reads as. Output that never ends (bit 0) tells a driver at once that no keyboard is there, where
+/// silence costs it half a second; a command is always taken (bit 1 clear), so that a reset need not wait.
+pub const KEYBOARD_STATUS: u8 = 0xfd;
 /// Command that pulses the reset line of a keyboard controller.
 pub const KEYBOARD_RESET: u8 = 0xfe;
 
