@@ -5,7 +5,7 @@ use std::{
     io::{self, Read, Write},
     os::unix::net::{UnixListener, UnixStream},
     sync::{Arc, Mutex},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use node_api::vmm::{ControlAnswer, ControlRequest, Status};
@@ -165,7 +165,7 @@ impl Control {
     }
 }
 
-/// Sends an answer whole, or not at all to a client that does not read.
+/// Sends an answer. A client that does not read has no room for it, and the error closes its connection.
 fn send(stream: &mut UnixStream, answer: &ControlAnswer) -> io::Result<()> {
     let mut line = Vec::new();
     node_api::line::write(&mut line, answer).map_err(io::Error::other)?;
@@ -185,9 +185,6 @@ impl Source for Control {
         None
     }
 }
-
-/// How long an agent should wait for an answer: it comes from memory, so this is generous.
-pub const ANSWER_TIME: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests {

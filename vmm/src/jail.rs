@@ -90,22 +90,13 @@ pub fn close(inmate: Inmate<'_>) -> Result<(), JailError> {
         nix::unistd::setresuid(uid, uid, uid).map_err(io::Error::from),
     )?;
     step("drop capabilities", drop_capabilities())?;
+    step("refuse to be traced", refuse_tracing())?;
     step(
-        "refuse to be traced",
-        Ok(rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?),
+        "refuse new privileges",
+        rustix::thread::set_no_new_privs(true).map_err(io::Error::from),
     )?;
-    step("refuse new privileges", Ok(rustix::thread::set_no_new_privs(true)?))?;
     step("check the jail", check(uid, gid))?;
     step("close Landlock", landlock())
-}
-
-impl From<rustix::io::Errno> for JailError {
-    fn from(error: rustix::io::Errno) -> Self {
-        Self {
-            step: "set a flag of the process",
-            source: error.into(),
-        }
-    }
 }
 
 fn step(step: &'static str, result: io::Result<()>) -> Result<(), JailError> {
@@ -240,6 +231,10 @@ fn unescape(field: &str) -> PathBuf {
         }
     }
     PathBuf::from(OsString::from_vec(bytes))
+}
+
+fn refuse_tracing() -> io::Result<()> {
+    Ok(rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
 }
 
 fn drop_capabilities() -> io::Result<()> {

@@ -159,7 +159,7 @@ fn build(config: &Config, mut descriptors: Descriptors) -> Result<Parts, Failure
     let mut events = EventLoop::new().map_err(host("make the event loop"))?;
     watch_console(&mut events, console.clone())?;
 
-    let mut board = Board::new(&vm, &metrics, &ender)?;
+    let mut board = Board::new(&vm, &metrics, &ender);
     let mut disks = Vec::new();
     for (index, (disk, file)) in config.disks.iter().zip(descriptors.disks).enumerate() {
         let name = format!("block.{index}");
@@ -271,14 +271,14 @@ struct Board<'a> {
 }
 
 impl<'a> Board<'a> {
-    fn new(vm: &'a Vm, metrics: &'a Metrics, ender: &'a Ender) -> Result<Self, Failure> {
-        Ok(Self {
+    fn new(vm: &'a Vm, metrics: &'a Metrics, ender: &'a Ender) -> Self {
+        Self {
             vm,
             metrics,
             ender,
             lines: Vec::new(),
             windows: Vec::new(),
-        })
+        }
     }
 
     fn plug<D: Device + 'static>(

@@ -46,14 +46,24 @@ const WRITE_ZEROES: u64 = 1 << 14;
 
 /// What a request is answered with (section 5.2.6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
 pub enum Answer {
     /// Done.
-    Ok = 0,
+    Ok,
     /// The request is wrong or the disk failed.
-    IoError = 1,
+    IoError,
     /// The device does not know the request.
-    Unsupported = 2,
+    Unsupported,
+}
+
+impl Answer {
+    /// The status byte.
+    fn code(self) -> u8 {
+        match self {
+            Self::Ok => 0,
+            Self::IoError => 1,
+            Self::Unsupported => 2,
+        }
+    }
 }
 
 /// A request that has been checked against the disk.
@@ -401,12 +411,7 @@ impl Device for Block {
                     let written = match parse(memory, &chain, self.capacity, self.access) {
                         Ok((request, status)) => {
                             let (answer, written) = self.answer(memory, &request)?;
-                            let code = match answer {
-                                Answer::Ok => 0,
-                                Answer::IoError => 1,
-                                Answer::Unsupported => 2,
-                            };
-                            chain::scatter(memory, &[status], &[code]).map_or(0, |one| written + one)
+                            chain::scatter(memory, &[status], &[answer.code()]).map_or(0, |one| written + one)
                         }
                         Err(chain::Malformed) => {
                             self.counters.malformed.increment();

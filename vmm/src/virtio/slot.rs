@@ -138,13 +138,11 @@ impl<D: Device> Slot<D> {
             Err(failure) => self.ender.end(&Ending::HostIo(failure.to_string())),
         }
         let rings = &mut core.registers.rings;
-        // Every ring is asked, so that each one's notice is taken.
-        if rings
-            .iter_mut()
-            .filter_map(|ring| ring.take_interrupt(&self.memory).then_some(()))
-            .count()
-            > 0
-        {
+        let mut returned = false;
+        for ring in rings.iter_mut() {
+            returned |= ring.take_interrupt(&self.memory);
+        }
+        if returned {
             self.interrupt(USED);
         }
         if rings.iter().any(Ring::is_broken) && core.registers.fail() {
