@@ -8,10 +8,19 @@
 //! | [`market`] | which nodes suit, the cheapest first | none |
 //! | [`negotiation`] | two cores that come to one agreement or none | none |
 //! | [`app`], [`deployment`] | what a customer runs and what is to be done about it | files |
+//! | [`acceptance`] | whether a farmer's bot makes an offer | none |
 //! | [`oci`] | an OCI layout flattened into one squashfs | files |
+//! | [`bot`], [`serve`] | the daemon: keys, chain, links, deployments | all |
+//! | [`control`] | what command line and daemon say to each other | none |
+//!
+//! Architecture invariant: only the daemon holds the link key and speaks to chain and peers; every command of the command
+//! line that needs them asks the daemon.
 #![forbid(unsafe_code)]
 
+pub mod acceptance;
 pub mod app;
+pub mod bot;
+pub mod control;
 pub mod deployment;
 pub mod home;
 pub mod identity;
@@ -20,3 +29,4 @@ pub mod negotiation;
 pub mod oci;
 pub mod policy;
 pub mod quantity;
+pub mod serve;

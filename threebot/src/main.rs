@@ -1,2 +1,9 @@
-//! Being laid out.
-fn main() {}
+//! `threebot`: a 3bot's command line and daemon.
+
+mod cli;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::run()
+}

@@ -1,0 +1,98 @@
+//! Why the bot did not do something.
+
+use chain_client::{ClientError, SendError};
+use peer_link::{BlobError, DialError, LinkError};
+
+use crate::{
+    control::{Failure, FailureKind},
+    deployment::StoreError,
+    home::HomeError,
+};
+
+/// Why the bot did not do something.
+#[derive(Debug, thiserror::Error)]
+pub enum BotError {
+    /// The chain could not be asked.
+    #[error(transparent)]
+    Chain(#[from] ClientError),
+    /// A transaction does not stand on the chain.
+    #[error(transparent)]
+    Send(#[from] SendError),
+    /// An image could not be kept.
+    #[error(transparent)]
+    Blob(#[from] BlobError),
+    /// A deployment could not be kept.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The home directory.
+    #[error(transparent)]
+    Home(#[from] HomeError),
+    /// A peer could not be reached.
+    #[error(transparent)]
+    Dial(#[from] DialError),
+    /// A link broke.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    /// A peer has no address that could be dialled.
+    #[error("{0}")]
+    Unreachable(String),
+    /// The other side said no.
+    #[error("{0}")]
+    Refused(String),
+    /// There is no such thing.
+    #[error("{0}")]
+    NotFound(String),
+    /// What was asked for cannot be.
+    #[error("{0}")]
+    Usage(String),
+    /// The system gives no randomness, or a sealed file of the bot's own does not open.
+    #[error("{0}")]
+    Local(String),
+}
+
+impl BotError {
+    /// What kind of reason it is.
+    #[must_use]
+    pub fn kind(&self) -> FailureKind {
+        match self {
+            Self::Chain(ClientError::Missing(_)) | Self::NotFound(_) => FailureKind::NotFound,
+            Self::Send(SendError::Refused(_)) | Self::Refused(_) => FailureKind::Refused,
+            Self::Chain(_) | Self::Send(_) | Self::Dial(_) | Self::Link(_) | Self::Unreachable(_) => {
+                FailureKind::Network
+            }
+            Self::Usage(_) => FailureKind::Usage,
+            Self::Blob(_) | Self::Store(_) | Self::Home(_) | Self::Local(_) => FailureKind::Local,
+        }
+    }
+
+    /// The error with its causes in one line.
+    #[must_use]
+    pub fn line(&self) -> String {
+        joined(self)
+    }
+}
+
+/// An error with its causes in one line.
+#[must_use]
+pub fn joined(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        let next_text = next.to_string();
+        // Some of what is used repeats its cause in its own text.
+        if !text.ends_with(&next_text) {
+            text = format!("{text}: {next_text}");
+        }
+        cause = next.source();
+    }
+    text.replace('\n', " ")
+}
+
+impl From<BotError> for Failure {
+    fn from(error: BotError) -> Self {
+        Self {
+            kind: error.kind(),
+            text: error.line(),
+        }
+    }
+}

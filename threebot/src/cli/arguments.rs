@@ -1,0 +1,289 @@
+//! What can be written on the command line.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::{Args, Parser, Subcommand};
+use ledger::{Hash, Id, Tokens};
+use peer_link::PeerAddress;
+use threebot::quantity;
+
+const CODES: &str = "\
+Exit codes: 0 done; 1 a file, disk or socket of this machine; 2 wrong usage; 3 no daemon runs (start `threebot serve`);
+4 the chain or the other side refused; 5 no such thing; 6 the identity cannot be opened; 7 chain, bot or node not reached.";
+
+/// A person's or farmer's bot: identity, wallet, farms, deployments.
+#[derive(Parser)]
+#[command(name = "threebot", version, after_help = CODES)]
+pub(crate) struct Arguments {
+    /// The bot's directory.
+    #[arg(long, global = true, env = "THREEBOT_HOME", value_name = "DIR")]
+    pub(crate) home: Option<PathBuf>,
+    /// Prints JSON.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// A file whose first line is the identity's passphrase.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) passphrase_file: Option<PathBuf>,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Makes a new identity and prints its recovery words, once.
+    Init(Setup),
+    /// Makes the identity behind 24 recovery words, read from standard input.
+    Recover(Setup),
+    /// Says which chain the bot is on.
+    Chain {
+        /// Hash of the chain's genesis.
+        #[arg(long)]
+        genesis: Hash,
+        /// A peer of the chain, KEY@IP:PORT; may be given several times.
+        #[arg(long = "peer", required = true)]
+        peers: Vec<PeerAddress>,
+    },
+    /// Prints the bot's id.
+    Id,
+    /// Prints the bot's entity record as JSON, for a genesis.
+    Entity,
+    /// Runs the daemon.
+    Serve,
+    /// Shows who the daemon is and how far it sees.
+    Status,
+    /// Shows what may be spent.
+    Balance,
+    /// Moves tokens to an entity.
+    Send {
+        /// To whom.
+        to: Id,
+        /// How many, such as 12.5.
+        #[arg(value_parser = quantity::tokens)]
+        amount: Tokens,
+    },
+    /// Shows every change of the balance, newest first.
+    History,
+    /// Makes and changes farms.
+    #[command(subcommand)]
+    Farm(Farm),
+    /// Publishes images.
+    #[command(subcommand)]
+    Image(Image),
+    /// Looks for nodes.
+    Find {
+        /// Processor threads.
+        #[arg(long, default_value_t = 1)]
+        cru: u64,
+        /// Memory, such as 512MiB.
+        #[arg(long, value_parser = quantity::bytes, default_value = "256MiB")]
+        mru: u64,
+        /// Solid-state storage.
+        #[arg(long, value_parser = quantity::bytes, default_value = "1GiB")]
+        sru: u64,
+        /// Rotating storage.
+        #[arg(long, value_parser = quantity::bytes, default_value = "0")]
+        hru: u64,
+        /// In which country, such as BE.
+        #[arg(long)]
+        country: Option<String>,
+        /// Most that an hour may cost.
+        #[arg(long, value_parser = quantity::tokens)]
+        max_price: Option<Tokens>,
+    },
+    /// Deploys an application and waits until it runs.
+    Deploy {
+        /// Its app.toml.
+        app: PathBuf,
+    },
+    /// Lists deployments.
+    Ps,
+    /// Prints a deployment's output.
+    Logs {
+        /// The deployment.
+        name: String,
+        /// Goes on as output comes.
+        #[arg(short, long)]
+        follow: bool,
+    },
+    /// Opens a local TCP port that leads to a port of a deployment.
+    Tunnel {
+        /// The deployment.
+        name: String,
+        /// [IP:]LOCAL:PORT, such as 8080:80; LOCAL 0 takes a free port.
+        #[arg(value_name = "LOCAL:PORT", value_parser = parse_ports)]
+        ports: Ports,
+    },
+    /// Ends a deployment; what is left in escrow returns.
+    Cancel {
+        /// The deployment.
+        name: String,
+    },
+}
+
+#[derive(Args)]
+pub(crate) struct Setup {
+    /// A name for people, on the chain.
+    #[arg(long, default_value = "3bot")]
+    pub(crate) name: String,
+    /// UDP address of the link; port 0 takes a free one at each start.
+    #[arg(long, default_value = "0.0.0.0:7100")]
+    pub(crate) listen: SocketAddr,
+    /// An address where others reach the link; may be given several times.
+    #[arg(long)]
+    pub(crate) advertise: Vec<SocketAddr>,
+    /// Hash of the chain's genesis.
+    #[arg(long)]
+    pub(crate) genesis: Option<Hash>,
+    /// A peer of the chain, KEY@IP:PORT; may be given several times.
+    #[arg(long = "peer")]
+    pub(crate) peers: Vec<PeerAddress>,
+    /// Stores the identity unencrypted.
+    #[arg(long, conflicts_with = "passphrase_file")]
+    pub(crate) no_passphrase: bool,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Farm {
+    /// Makes a farm.
+    Create {
+        /// Its name.
+        name: String,
+        /// Its country, such as BE.
+        #[arg(long)]
+        country: String,
+        /// Latitude in degrees.
+        #[arg(long, allow_hyphen_values = true, value_parser = |text: &str| quantity::degrees(text, 90))]
+        lat: i32,
+        /// Longitude in degrees.
+        #[arg(long, allow_hyphen_values = true, value_parser = |text: &str| quantity::degrees(text, 180))]
+        lon: i32,
+    },
+    /// Publishes or replaces the farm's terms.
+    Terms(Box<TermsArguments>),
+    /// Makes boot media with the right to join nodes.
+    Media {
+        /// The farm, by name or id; the only one if absent.
+        #[arg(long)]
+        farm: Option<String>,
+        /// How many nodes may join.
+        #[arg(long, default_value_t = 1)]
+        nodes: u32,
+        /// For how many days.
+        #[arg(long, default_value_t = 30)]
+        days: u32,
+        /// A peer of the chain that the nodes ask first; those of this bot if absent.
+        #[arg(long = "peer")]
+        peers: Vec<PeerAddress>,
+        /// Where to write the media.
+        #[arg(long, default_value = "farm.json")]
+        out: PathBuf,
+        /// An image into which the media are written as well.
+        #[arg(long)]
+        iso: Option<PathBuf>,
+    },
+    /// Lists the bot's farms with their nodes.
+    List,
+}
+
+#[derive(Args)]
+pub(crate) struct TermsArguments {
+    /// The farm, by name or id; the only one if absent.
+    #[arg(long)]
+    pub(crate) farm: Option<String>,
+    /// Price of a processor thread for an hour.
+    #[arg(long, value_parser = quantity::tokens)]
+    pub(crate) cru_hour: Tokens,
+    /// Price of a GiB of memory for an hour.
+    #[arg(long, value_parser = quantity::tokens)]
+    pub(crate) mru_gib_hour: Tokens,
+    /// Price of a GiB of solid-state storage for an hour.
+    #[arg(long, value_parser = quantity::tokens)]
+    pub(crate) sru_gib_hour: Tokens,
+    /// Price of a GiB of rotating storage for an hour.
+    #[arg(long, value_parser = quantity::tokens, default_value = "0")]
+    pub(crate) hru_gib_hour: Tokens,
+    /// Length of a period.
+    #[arg(long, value_parser = quantity::millis, default_value = "1h")]
+    pub(crate) period: u64,
+    /// How long report and receipt are waited for after a period.
+    #[arg(long, value_parser = quantity::millis, default_value = "5m")]
+    pub(crate) grace: u64,
+    /// In what time a node must acknowledge.
+    #[arg(long, value_parser = quantity::millis, default_value = "2m")]
+    pub(crate) acknowledge: u64,
+    /// In what time a workload must run.
+    #[arg(long, value_parser = quantity::millis, default_value = "15m")]
+    pub(crate) deploy: u64,
+    /// Most by which report and receipt may differ and still agree, in thousandths of a period.
+    #[arg(long, default_value_t = 50)]
+    pub(crate) tolerance_permille: u16,
+    /// Part of the reported time that is paid without a receipt, in thousandths.
+    #[arg(long, default_value_t = 900)]
+    pub(crate) unconfirmed_permille: u16,
+    /// Part of the difference that is paid when report and receipt differ, in thousandths.
+    #[arg(long, default_value_t = 500)]
+    pub(crate) disputed_permille: u16,
+    /// Periods in a row without a report after which a contract fails.
+    #[arg(long, default_value_t = 2)]
+    pub(crate) missed_limit: u32,
+    /// Fewest periods of an agreement.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) min_periods: u32,
+    /// Most periods of an agreement.
+    #[arg(long, default_value_t = 10_000)]
+    pub(crate) max_periods: u32,
+    /// Makes no more agreements under them.
+    #[arg(long)]
+    pub(crate) closed: bool,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Image {
+    /// Imports an OCI image layout and publishes it.
+    Push {
+        /// The layout's directory.
+        layout: PathBuf,
+        /// Name and tag.
+        name: String,
+    },
+}
+
+/// Both ends of a tunnel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Ports {
+    pub(crate) local: SocketAddr,
+    pub(crate) remote: u16,
+}
+
+fn parse_ports(text: &str) -> Result<Ports, String> {
+    let wrong = || format!("{text:?} is not [IP:]LOCAL:PORT, such as 8080:80");
+    let (local, remote) = text.rsplit_once(':').ok_or_else(wrong)?;
+    let remote = remote.parse().ok().filter(|port| *port != 0).ok_or_else(wrong)?;
+    let local = match local.parse::<u16>() {
+        Ok(port) => SocketAddr::from(([127, 0, 0, 1], port)),
+        Err(_) => local.parse().map_err(|_| wrong())?,
+    };
+    Ok(Ports { local, remote })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn tunnels_name_both_ends() {
+        let local = "127.0.0.1:8080".parse().unwrap();
+        assert_eq!(parse_ports("8080:80"), Ok(Ports { local, remote: 80 }));
+        assert_eq!(parse_ports("127.0.0.1:8080:80"), Ok(Ports { local, remote: 80 }));
+        assert!(parse_ports("[::1]:0:80").is_ok());
+        for text in ["80", "8080:0", "x:80", "8080:http"] {
+            assert!(parse_ports(text).is_err(), "{text}");
+        }
+    }
+}

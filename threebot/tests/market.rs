@@ -1,0 +1,180 @@
+//! Two daemons negotiate on a real chain; the node is played by the test.
+#![allow(clippy::unwrap_used, reason = "a test may fail so")]
+
+#[path = "market/mod.rs"]
+mod market;
+
+use std::{
+    io::{BufRead, BufReader},
+    process::{Command, Stdio},
+};
+
+use ledger::{Id, Tokens, body::Escrow};
+use market::{Machine, Market, call, contract, echo, eventually, states, write_app};
+use peer_link::{BlobHash, BlobStore};
+use serde_json::Value;
+
+fn stages(output: &str) -> Vec<Value> {
+    output.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_bots_agree_and_the_workload_runs_until_it_is_cancelled() {
+    let market = Market::open().await;
+    let media = tokio::task::block_in_place(|| market.farm(1));
+    let machine = Machine::join(&media, 1).await;
+    let (layout, app) = write_app(market.directory.path(), 100, "90");
+    let (customer, farmer) = (&market.customer, &market.farmer);
+
+    let nodes = customer.json(&["find", "--country", "be"]);
+    assert_eq!(nodes[0]["node"].as_str(), Some(machine.id.to_string().as_str()));
+    let image = customer.json(&["image", "push", layout.to_str().unwrap(), "hello"]);
+    let output = customer.done(&["--json", "deploy", app.to_str().unwrap()]);
+    let mut lines = stages(&output);
+    let view = lines.pop().unwrap();
+    let names: Vec<_> = lines.iter().map(|line| line["stage"].as_str().unwrap()).collect();
+    let expected = [
+        "capacity found",
+        "offer",
+        "counter-offer",
+        "agreement signed by both",
+        "escrow funded",
+        "image fetched and verified",
+        "micro-VM up",
+    ];
+    assert_eq!(names, expected);
+
+    // The price is below what was asked, and the chain holds what both signed.
+    let chain = market.client().await;
+    let id: Id = view["contract"].as_str().unwrap().parse().unwrap();
+    let agreed = contract(&chain, id).await.signed.agreement;
+    assert!(agreed.price < Tokens::from_micro(3_000_000), "{}", agreed.price);
+    assert_eq!(
+        (agreed.customer, agreed.farmer, agreed.node),
+        (customer.id, farmer.id, machine.id)
+    );
+    let sealed = chain.sealed(&agreed.sealed).await.unwrap();
+    let workload = workload::open(&sealed, &machine.encryption).unwrap();
+    assert_eq!(workload.env, [("TOKEN".to_owned(), "hush".to_owned())]);
+
+    // The node fetches the image from the customer's bot.
+    let published = chain.version::<ledger::body::Image>(agreed.image.1).await.unwrap();
+    assert_eq!(published.record.id.to_string(), image["id"].as_str().unwrap());
+    let status = customer.json(&["status"]);
+    let provider = status["link"].as_str().unwrap().parse().unwrap();
+    let store = BlobStore::open(&market.directory.path().join("node-blobs"))
+        .await
+        .unwrap();
+    let root = BlobHash::from(*published.body.root.hash.as_bytes());
+    let fetched = store
+        .fetch(&machine.endpoint, root, 1 << 30, &[provider], &|_, _| ())
+        .await
+        .unwrap();
+    assert_eq!(fetched, published.body.root.size);
+
+    assert_eq!(customer.done(&["logs", "web"]), "hello");
+    tunnel(&market);
+
+    // Report and receipt agree, so the first periods are paid without dispute.
+    eventually("a settled period", async || {
+        let escrow = chain.require::<Escrow>(id).await.unwrap().body;
+        (escrow.paid.micro() >= agreed.price.micro() * 9 / 10).then_some(())
+    })
+    .await;
+    assert_eq!(contract(&chain, id).await.disputes, 0);
+
+    customer.done(&["cancel", "web"]);
+    let escrow = chain.require::<Escrow>(id).await.unwrap().body;
+    assert_eq!(escrow.held, Tokens::ZERO);
+    assert!(escrow.returned > Tokens::ZERO);
+    assert_eq!(states(&chain, id).await, ["agreed", "deploying", "active", "cancelled"]);
+    let left = 1_000 * Tokens::PER_TOKEN - escrow.paid.micro();
+    assert_eq!(customer.done(&["balance"]), Tokens::from_micro(left).to_string());
+    assert_eq!(farmer.done(&["balance"]), escrow.paid.to_string());
+    assert!(!farmer.json(&["history"]).as_array().unwrap().is_empty());
+    let Market { farmer, customer, .. } = market;
+    customer.terminate();
+    farmer.terminate();
+}
+
+fn tunnel(market: &Market) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_threebot"))
+        .args(["--json", "tunnel", "web", "0:80", "--home"])
+        .arg(&market.customer.home)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    let listening: Value = serde_json::from_str(&line).unwrap();
+    let echoed = echo(listening["listening"].as_str().unwrap());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(echoed, "through the tunnel");
+    let (code, _, error) = call(&market.customer.home, &["tunnel", "web", "0:81"]);
+    assert_eq!((code, error.contains("names no such port")), (4, true), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_node_is_replaced_by_another_with_nobodys_help() {
+    let mut market = Market::open().await;
+    let media = tokio::task::block_in_place(|| market.farm(2));
+    let machines = [Machine::join(&media, 1).await, Machine::join(&media, 2).await];
+    let (layout, app) = write_app(market.directory.path(), 20, "60");
+    market
+        .customer
+        .done(&["image", "push", layout.to_str().unwrap(), "hello"]);
+    market.customer.done(&["deploy", app.to_str().unwrap()]);
+    let view = &market.customer.json(&["ps"])[0];
+    let first: Id = view["contract"].as_str().unwrap().parse().unwrap();
+    let node: Id = view["node"].as_str().unwrap().parse().unwrap();
+    let silent = machines.iter().find(|machine| machine.id == node).unwrap();
+    let other = machines.iter().find(|machine| machine.id != node).unwrap();
+
+    // The customer's bot is killed and started again in between: it goes on where it was.
+    tokio::task::block_in_place(|| market.customer.restart());
+    silent.fall_silent();
+    let customer = &market.customer;
+    let second = eventually("a contract with the other node", async || {
+        let view = &customer.json(&["ps"])[0];
+        let there = view["node"].as_str() == Some(other.id.to_string().as_str()) && view["state"] == "active";
+        there.then(|| view["contract"].as_str().unwrap().parse::<Id>().unwrap())
+    })
+    .await;
+    let chain = market.client().await;
+    assert_ne!(first, second);
+    let escrow = chain.require::<Escrow>(first).await.unwrap().body;
+    assert_eq!(escrow.held, Tokens::ZERO);
+    assert_eq!(states(&chain, first).await.last(), Some(&"failed"));
+    // What the first one settled is not ordered again.
+    assert!(contract(&chain, second).await.signed.agreement.periods <= 20);
+    tokio::task::block_in_place(|| customer.done(&["cancel", "web"]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_done_is_said_in_one_line_with_its_exit_code() {
+    let directory = tempfile::tempdir().unwrap();
+    let home = directory.path().join("nobody");
+    let one_line = |(code, _, error): (i32, String, String)| {
+        assert_eq!(error.trim_end().lines().count(), 1, "{error}");
+        assert!(error.starts_with("error: "), "{error}");
+        code
+    };
+    assert_eq!(one_line(call(&home, &["balance"])), 3);
+    assert_eq!(one_line(call(&home, &["serve"])), 6);
+    assert_eq!(one_line(call(&home, &["init", "--passphrase-file", "/nonexistent"])), 6);
+    let market = Market::open().await;
+    let customer = &market.customer.home;
+    assert_eq!(one_line(call(customer, &["serve"])), 1);
+    assert_eq!(one_line(call(customer, &["logs", "web"])), 5);
+    assert_eq!(one_line(call(customer, &["farm", "media"])), 5);
+    let me = market.farmer.id.to_string();
+    assert_eq!(one_line(call(customer, &["send", &me, "1000.000001"])), 4);
+    assert_eq!(call(customer, &["send", &me, "1.0000001"]).0, 2);
+    market.customer.done(&["send", &me, "0.5"]);
+    assert_eq!(market.farmer.done(&["balance"]), "0.500000");
+    let (_, app) = write_app(directory.path(), 1, "1");
+    assert_eq!(one_line(call(customer, &["deploy", app.to_str().unwrap()])), 5);
+}
