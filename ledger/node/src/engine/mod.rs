@@ -207,11 +207,11 @@ async fn run_with<A: Application>(
     shutdown: impl Future<Output = ()>,
 ) -> Result<A, EngineError> {
     let log = config.directory.join("wal");
-    let bodies = bodies::Bodies::open(&config.directory.join("bodies"))?;
     wal::prepare(&log).await.map_err(|source| EngineError::Wal {
         path: log.clone(),
         source,
     })?;
+    let bodies = bodies::Bodies::open(&config.directory.join("bodies"))?;
     let (channels, engine) = start(&config, mesh, log).await?;
     let host = host::Host {
         application,
