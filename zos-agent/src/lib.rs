@@ -7,6 +7,7 @@
 //! | [`settings`] | command line and farm media → settings | – |
 //! | [`disks`] | facts → may it be written | reads `/sys/block`, the disks' ends, a disk in full |
 //! | [`layout`], [`pool`] | bytes of our mark and partition table | formats, mounts |
+//! | [`storage`] | – | brings disks from found to mounted |
 //! | [`identity`] | which of several copies holds | reads and writes the key files |
 //! | [`capacity`] | hardware → resource units | reads `/proc` and `/sys` |
 //! | [`net`] | DHCP state machine | netlink, sockets |
@@ -31,6 +32,7 @@ pub mod net;
 pub mod pool;
 pub mod reconcile;
 pub mod settings;
+pub mod storage;
 mod sys;
 pub mod text;
 pub mod vm;

@@ -166,6 +166,11 @@ pub fn probe(disk: &File, bytes: u64, block: u32) -> io::Result<Content> {
 }
 
 fn read_at(disk: &File, offset: u64, length: usize) -> io::Result<Vec<u8>> {
+    // The kernel keeps what was read through the whole disk apart from what is written through its partitions, and would show
+    // the past. Only advice: a file that is no device has one cache.
+    if let Some(length) = u64::try_from(length).ok().and_then(std::num::NonZeroU64::new) {
+        _ = rustix::fs::fadvise(disk, offset, Some(length), rustix::fs::Advice::DontNeed);
+    }
     let mut bytes = vec![0; length];
     disk.read_exact_at(&mut bytes, offset)?;
     Ok(bytes)

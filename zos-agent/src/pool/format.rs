@@ -90,10 +90,16 @@ pub fn format(
     }
     lay_out(&disk, facts, &partition, disk_guid).map_err(disk_error("write the partition table of"))?;
     crate::sys::reread_partitions(&disk).map_err(disk_error("read the new partition table of"))?;
-    let node =
-        partition_node(places, name, partition.first_byte).ok_or_else(|| FormatError::NoPartition(name.clone()))?;
+    let node = partition_node(places, name, partition.first_byte);
+    let node = node.ok_or_else(|| FormatError::NoPartition(name.clone()))?;
+    // mkfs claims the partition for itself, which the kernel grants nobody while the whole disk is claimed.
+    drop(disk);
     make_file_system(&places.mkfs, &node)?;
     sync(&node).map_err(disk_error("flush"))?;
+    let disk = File::options()
+        .write(true)
+        .open(places.dev.join(name))
+        .map_err(disk_error("open"))?;
     write(&disk, &layout::mark(&partition, MarkState::Made)).map_err(disk_error("mark"))?;
     disk.sync_all().map_err(disk_error("flush"))?;
     Ok(partition)

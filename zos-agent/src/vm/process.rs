@@ -125,7 +125,10 @@ fn parse_start(stat: &str) -> Option<u64> {
 }
 
 #[cfg(test)]
-#[expect(clippy::zombie_processes, reason = "ends are collected through the process handle under test")]
+#[expect(
+    clippy::zombie_processes,
+    reason = "ends are collected through the process handle under test"
+)]
 mod tests {
     use super::*;
     use std::process::{Command, Stdio};

@@ -124,7 +124,10 @@ pub fn free_slot(used: &BTreeSet<Slot>) -> Option<Slot> {
 }
 
 #[cfg(test)]
-#[expect(clippy::zombie_processes, reason = "ends are collected through the process handle under test")]
+#[expect(
+    clippy::zombie_processes,
+    reason = "ends are collected through the process handle under test"
+)]
 mod tests {
     use super::*;
     use std::process::Command;
