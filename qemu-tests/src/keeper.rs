@@ -5,6 +5,7 @@
 
 use std::ffi::OsString;
 use std::fs::File;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -36,6 +37,8 @@ impl Keeper {
             .args(["--pdeathsig", "KILL", "--", program])
             .args(arguments.iter().map(OsString::from));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(errors);
+        // An interrupt at the terminal is for its owner, which ends what it keeps in its own order.
+        command.process_group(0);
         let (started_sender, started) = channel();
         let (requests, inbox) = channel();
         thread::Builder::new()

@@ -17,6 +17,8 @@ mod acceleration;
 mod arguments;
 mod config;
 mod console;
+pub mod grid;
+pub mod http;
 mod keeper;
 mod machine;
 mod media;

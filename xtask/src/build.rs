@@ -46,7 +46,12 @@ pub(crate) fn programs(workspace: &Workspace, profile: Profile) -> Result<PathBu
         command.arg("--release");
     }
     process::run(&mut command).context("build the programs")?;
-    Ok(workspace.programs(directory_of(profile)))
+    Ok(directory(workspace, profile))
+}
+
+/// Where the programs of a profile are.
+pub(crate) fn directory(workspace: &Workspace, profile: Profile) -> PathBuf {
+    workspace.programs(directory_of(profile))
 }
 
 /// Builds the programs of an image, without symbols.

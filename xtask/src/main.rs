@@ -13,6 +13,7 @@ mod image_command;
 mod iso;
 mod packages;
 mod process;
+mod run;
 mod setup;
 mod test;
 mod workspace;
@@ -44,6 +45,8 @@ enum Command {
     Image(image_command::Arguments),
     /// Build the demo workload's OCI image.
     DemoImage(demo_image::Arguments),
+    /// Start a chain, two bots and a node in QEMU, and run a workload on it.
+    Run(run::Arguments),
     /// Pass every test.
     Test(test::Arguments),
     /// Do what CI does: format, lints, licences, documentation, tests.
@@ -54,7 +57,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    match run(arguments.command) {
+    match perform(arguments.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             console::error(&format!("{error:#}"));
@@ -63,7 +66,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command) -> Result<()> {
+fn perform(command: Command) -> Result<()> {
     let workspace = Workspace::find()?;
     match command {
         Command::Setup(arguments) => setup::run(&workspace, &arguments),
@@ -71,6 +74,7 @@ fn run(command: Command) -> Result<()> {
         Command::Iso(arguments) => iso::run(&workspace, &arguments),
         Command::Image(arguments) => image_command::run(&workspace, &arguments),
         Command::DemoImage(arguments) => demo_image::run(&workspace, &arguments),
+        Command::Run(arguments) => run::run(&workspace, &arguments),
         Command::Test(arguments) => test::run(&workspace, &arguments),
         Command::Ci(arguments) => ci::run(&workspace, &arguments),
         Command::Bench(arguments) => bench::run(&workspace, &arguments),

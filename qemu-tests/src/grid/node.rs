@@ -1,0 +1,153 @@
+//! A node: the image with the farm's media, in QEMU.
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use super::Grid;
+use crate::config::{Bus, Config, Disk, Firmware, Protocol};
+use crate::machine::Machine;
+use crate::media::iso_with_arguments;
+use crate::ports::free_udp_port;
+
+/// Port of a node's peer link.
+const LINK: u16 = 7770;
+/// From power-on to init; far more than that takes on a busy computer without virtualization.
+const BOOT: Duration = Duration::from_secs(180);
+/// From init to the next thing that the node says by itself.
+const STEP: Duration = Duration::from_secs(180);
+/// Memory in MiB.
+const MEMORY: u32 = 2048;
+
+/// How a node is made.
+#[derive(Debug, Clone)]
+pub struct NodeOptions {
+    /// Its name, and its directory's in the grid's.
+    pub name: String,
+    /// The image, without a farm's media.
+    pub iso: PathBuf,
+    /// By what it boots.
+    pub firmware: Firmware,
+    /// Its disks; none means an empty one.
+    pub disks: Vec<Disk>,
+    /// Size in bytes of the empty disk.
+    pub disk_bytes: u64,
+    /// Memory in MiB.
+    pub memory_mib: u32,
+}
+
+impl NodeOptions {
+    /// A node that boots `iso` by BIOS, with an empty disk.
+    #[must_use]
+    pub fn new(name: &str, iso: PathBuf) -> Self {
+        Self {
+            name: name.to_owned(),
+            iso,
+            firmware: Firmware::Bios,
+            disks: Vec::new(),
+            disk_bytes: 8 << 30,
+            memory_mib: MEMORY,
+        }
+    }
+}
+
+/// A running node. Dropping it cuts its power.
+#[derive(Debug)]
+pub struct Node {
+    /// Its machine.
+    pub machine: Machine,
+    config: Config,
+    directory: PathBuf,
+}
+
+impl Node {
+    pub(super) fn boot(grid: &Grid, options: &NodeOptions) -> Result<Self> {
+        let directory = grid.directory().join(&options.name);
+        std::fs::create_dir_all(&directory).with_context(|| format!("make {}", directory.display()))?;
+        let link = free_udp_port().context("find a port for a node")?;
+        let iso = directory.join("zos.iso");
+        let advertise = format!("zos.advertise=127.0.0.1:{link}");
+        iso_with_arguments(&options.iso, &[&advertise], &iso)?;
+        grid.write_media(&iso, &options.name)?;
+        let mut config = Config::iso(iso, options.firmware)
+            .memory_mib(options.memory_mib)
+            .forward(Protocol::Udp, link, LINK);
+        config.disks.clone_from(&options.disks);
+        if config.disks.is_empty() {
+            let disk = directory.join("disk.img");
+            let made = File::create(&disk).and_then(|file| file.set_len(options.disk_bytes));
+            made.with_context(|| format!("make {}", disk.display()))?;
+            // A virtio disk calls itself a rotating one.
+            config = config.disk(Disk {
+                bus: Bus::Nvme,
+                ..Disk::file(disk, "data-1")
+            });
+        }
+        Ok(Self {
+            machine: Machine::start(&config, &directory)?,
+            config,
+            directory,
+        })
+    }
+
+    /// Cuts its power and switches it on again.
+    ///
+    /// # Errors
+    /// If QEMU does not start.
+    pub fn restart(self) -> Result<Self> {
+        self.machine.cut_power();
+        Ok(Self {
+            machine: Machine::start(&self.config, &self.directory)?,
+            config: self.config,
+            directory: self.directory,
+        })
+    }
+
+    /// Waits until the agent is started.
+    ///
+    /// # Errors
+    /// If it is not within three minutes.
+    pub fn wait_until_booted(&mut self) -> Result<()> {
+        self.machine.console.wait_for("init: agent started", BOOT).map(drop)
+    }
+
+    /// Waits until the node has an identity, and returns its id.
+    ///
+    /// # Errors
+    /// If it has none within three minutes.
+    pub fn wait_for_identity(&mut self) -> Result<String> {
+        self.say("identity ")
+    }
+
+    /// Waits until the node has verified the chain.
+    ///
+    /// # Errors
+    /// If it has not within three minutes.
+    pub fn wait_for_chain(&mut self) -> Result<()> {
+        self.say("chain verified from its genesis").map(drop)
+    }
+
+    /// Waits until the node is registered, and returns what it offers.
+    ///
+    /// # Errors
+    /// If it is not within three minutes.
+    pub fn wait_until_registered(&mut self) -> Result<String> {
+        let said = self.say("registered as node ")?;
+        Ok(said
+            .split_once(": ")
+            .map_or(said.clone(), |(_, capacity)| capacity.to_owned()))
+    }
+
+    /// Waits until the agent says a line that begins with `text`, and returns the rest of it.
+    ///
+    /// # Errors
+    /// If it does not within three minutes.
+    pub fn say(&mut self, text: &str) -> Result<String> {
+        let wanted = format!("agent: {text}");
+        let line = self.machine.console.wait_for(&wanted, STEP)?;
+        let rest = line.split_once(&wanted).map_or("", |(_, rest)| rest);
+        Ok(rest.to_owned())
+    }
+}
