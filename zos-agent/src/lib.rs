@@ -14,20 +14,27 @@
 //! | [`guest_net`] | rule set, addresses of guests | taps, nft |
 //! | [`vm`] | what a monitor is given | opens it, spawns, adopts, watches |
 //! | [`reconcile`] | desired, observed → plan | carries out a plan |
+//! | [`machine`] | – | what runs; carries out a plan on it |
+//! | [`grid`] | statements, duties, uptime, processes | speaks with the chain and with customers |
+//! | [`watch`] | – | asks guests how they are |
+//! | [`agent`] | – | puts all of it together |
 //! | [`console`] | status → lines | writes them |
 //! | [`init_client`] | – | liveness and readiness |
 //!
 //! Architecture invariant: only [`pool`] writes to a disk that it was not told to mount, and only after
 //! [`disks::decide`](disks::decide()).
 
+pub mod agent;
 pub mod capacity;
 pub mod console;
 pub mod disks;
 pub mod durable;
+pub mod grid;
 pub mod guest_net;
 pub mod identity;
 pub mod init_client;
 pub mod layout;
+pub mod machine;
 pub mod net;
 pub mod pool;
 pub mod reconcile;
@@ -36,3 +43,4 @@ pub mod storage;
 mod sys;
 pub mod text;
 pub mod vm;
+pub mod watch;

@@ -1,3 +1,33 @@
-//! The agent of a node.
+//! `zos-agent`: the agent of a node.
 
-fn main() {}
+use std::process::ExitCode;
+
+use tracing::error;
+use tracing_subscriber::EnvFilter;
+
+/// Exit code when something without which the agent cannot go on has failed.
+const FAILED: u8 = 1;
+
+fn main() -> ExitCode {
+    let filter = EnvFilter::new("warn,zos_agent=info,chain_client=info,peer_link=info");
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(false)
+        .without_time()
+        .with_writer(std::io::stderr)
+        .init();
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(source) => {
+            error!("start: {source}");
+            return ExitCode::from(FAILED);
+        }
+    };
+    match runtime.block_on(zos_agent::agent::run()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failed) => {
+            error!("{}", zos_agent::text::chain(&failed));
+            ExitCode::from(FAILED)
+        }
+    }
+}

@@ -1,0 +1,567 @@
+//! The agent put together: disks, then identity, then the link, then the loop that makes the machine match the chain.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    convert::Infallible,
+    fs, io,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use chain_client::{Author, ChainClient};
+use ledger::{
+    Hash, Id, SigningKey,
+    body::{Keys, Node},
+};
+use node_api::{image::FARM_MEDIA, init::Request};
+use peer_link::{Endpoint, LinkKey, PeerAddress, PeerId, Protocols, Serving, protocol};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::{mpsc, watch},
+};
+use workload::EncryptionKey;
+
+use crate::{
+    capacity,
+    console::{Console, Status},
+    grid::{
+        docket::Docket,
+        images::Images,
+        member::{Me, Member, Shared},
+        server::{Server, serve},
+        statement::{Enrolment, Statement},
+    },
+    guest_net::{self, Slot, Uplink},
+    identity::{self, Identity},
+    init_client::{self, Init},
+    machine::{Vms, uptime},
+    net::{self, Leases, links, links::Links, uplink},
+    pool::Places,
+    reconcile::{self, Desired, Machine, Plan, Wanted},
+    settings::{self, Settings},
+    storage::{self, Storage},
+    text::chain,
+    vm::{RUN, VmId},
+    watch as guests,
+};
+
+/// Pause between two reconcile cycles.
+const CYCLE: Duration = Duration::from_secs(1);
+/// Pause while there is no data disk.
+const DISK_PAUSE: Duration = Duration::from_millis(200);
+/// Pause before the chain is tried again.
+const CHAIN_PAUSE: Duration = Duration::from_secs(2);
+/// How long guests have to shut down when the machine does.
+const FAREWELL: Duration = Duration::from_secs(45);
+/// Name of the light client's file on the first data disk.
+const TRUST: &str = "chain-head";
+
+/// Why the agent ends by itself. Init starts it again.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// The kernel's network.
+    #[error("network")]
+    Links(#[from] links::LinkError),
+    /// The node's keys.
+    #[error("identity")]
+    Identity(#[from] identity::IdentityError),
+    /// The peer link's port.
+    #[error("peer link")]
+    Bind(#[from] peer_link::BindError),
+    /// A file or directory that must be usable is not.
+    #[error("{0}")]
+    Io(&'static str, #[source] io::Error),
+    /// The image store.
+    #[error("images")]
+    Images(#[from] crate::grid::images::ImageFault),
+}
+
+fn io_error(what: &'static str) -> impl Fn(io::Error) -> AgentError {
+    move |source| AgentError::Io(what, source)
+}
+
+/// Says one line on the console.
+fn say(text: &str) {
+    Console::new(Path::new(settings::DEFAULT_CONSOLE)).say(uptime(), text);
+}
+
+/// Reads the kernel command line and the farm's media, and says what is wrong with them.
+fn read_settings() -> Settings {
+    let command_line = fs::read_to_string("/proc/cmdline").unwrap_or_default();
+    let media = match fs::read(FARM_MEDIA) {
+        Ok(bytes) => serde_json::from_slice(&bytes)
+            .map_err(|error| say(&format!("farm media: {error}; ignored")))
+            .ok(),
+        Err(_) => None,
+    };
+    let (settings, problems) = settings::resolve(&settings::Raw::parse(&command_line), media.as_ref());
+    for problem in problems {
+        say(&problem.to_string());
+    }
+    settings
+}
+
+/// Runs the agent until the machine shuts down.
+///
+/// # Errors
+/// [`AgentError`] when something without which it cannot go on fails.
+pub async fn run() -> Result<(), AgentError> {
+    let settings = read_settings();
+    let mut terminate = signal(SignalKind::terminate()).map_err(io_error("signals"))?;
+    let mut agent = tokio::select! {
+        agent = Agent::start(settings) => agent?,
+        _ = terminate.recv() => return Ok(()),
+    };
+    tokio::select! {
+        ended = agent.reconcile_forever() => match ended? {},
+        _ = terminate.recv() => {}
+    }
+    agent.farewell().await;
+    Ok(())
+}
+
+/// The network as the agent sees it.
+struct Network {
+    links: Links,
+    interfaces: BTreeSet<String>,
+    events: mpsc::Receiver<uplink::Event>,
+    leases: Leases,
+}
+
+impl Network {
+    fn start() -> Result<Self, AgentError> {
+        let links = Links::open()?;
+        let physical = links::physical(Path::new("/sys/class/net"));
+        let (sender, events) = mpsc::channel(64);
+        let interfaces = physical.iter().map(|interface| interface.name.clone()).collect();
+        if physical.is_empty() {
+            say("no network interface: check the cable's card; its driver may be missing");
+        }
+        for (number, interface) in (0_u64..).zip(physical) {
+            let seed = u64::from(std::process::id()) << 16 | number;
+            tokio::spawn(uplink::run(interface, links.clone(), seed, sender.clone()));
+        }
+        Ok(Self {
+            links,
+            interfaces,
+            events,
+            leases: Leases::new(),
+        })
+    }
+
+    /// Takes over what has happened since the last time.
+    fn collect(&mut self) {
+        while let Ok(event) = self.events.try_recv() {
+            match event {
+                uplink::Event::Leased(name, lease) => {
+                    say(&format!("address {}/{} on {name}", lease.address, lease.prefix));
+                    self.leases.insert(name, lease);
+                }
+                uplink::Event::Lost(name) => {
+                    say(&format!("address lost on {name}; still asking"));
+                    self.leases.remove(&name);
+                }
+                uplink::Event::Failed(name, error) => {
+                    say(&format!("network on {name}: {}; tried again", chain(&error)))
+                }
+            }
+        }
+    }
+
+    fn addresses(&self) -> Vec<(String, IpAddr)> {
+        self.leases
+            .iter()
+            .map(|(name, lease)| (name.clone(), lease.address.into()))
+            .collect()
+    }
+
+    fn rules(&self, guests: BTreeSet<Slot>, port: u16) -> guest_net::Input {
+        let uplink = |(name, lease): (&String, &net::dhcp::Lease)| Uplink {
+            interface: name.clone(),
+            address: lease.address,
+            prefix: lease.prefix,
+        };
+        guest_net::Input {
+            guests,
+            interfaces: self.interfaces.clone(),
+            uplinks: self.leases.iter().map(uplink).collect(),
+            dns: net::name_servers(&self.leases).into_iter().next(),
+            port,
+        }
+    }
+}
+
+struct Agent {
+    settings: Settings,
+    storage: Storage,
+    network: Network,
+    shared: Arc<Shared>,
+    vms: Vms,
+    images: Images,
+    identity: Id,
+    console: Console,
+    statement: watch::Sender<Option<Statement>>,
+    slots: watch::Sender<BTreeMap<VmId, Slot>>,
+    rules: Option<guest_net::Input>,
+    heartbeat: Heartbeat,
+    height: watch::Receiver<Option<u64>>,
+    _serving: Serving,
+}
+
+/// Tells init that the loop turns, and once that the agent is ready.
+struct Heartbeat {
+    init: Option<Init>,
+    last: Option<Instant>,
+    ready: bool,
+}
+
+impl Heartbeat {
+    fn connect() -> Self {
+        let init = Init::connect(Path::new(node_api::init::SOCKET));
+        let init = init.map_err(|error| tracing::warn!("init: {}", chain(&error))).ok();
+        Self {
+            init,
+            last: None,
+            ready: false,
+        }
+    }
+
+    fn tell(&mut self, request: Request) {
+        let Some(init) = &mut self.init else {
+            return;
+        };
+        if let Err(error) = init.tell(request) {
+            tracing::warn!("init: {}", chain(&error));
+            self.init = Init::connect(Path::new(node_api::init::SOCKET)).ok();
+        }
+    }
+
+    fn beat(&mut self, ready: bool) {
+        if self.last.is_none_or(|last| last.elapsed() >= init_client::INTERVAL) {
+            self.last = Some(Instant::now());
+            self.tell(Request::Alive);
+        }
+        if ready && !self.ready {
+            self.ready = true;
+            self.tell(Request::Ready);
+        }
+    }
+}
+
+impl Agent {
+    /// Everything up to the loop. Waits for a data disk for as long as it takes.
+    async fn start(settings: Settings) -> Result<Self, AgentError> {
+        let mut heartbeat = Heartbeat::connect();
+        let network = Network::start()?;
+        let mut storage = Storage::new(Places::default(), settings.erase.clone());
+        let keys = wait_for_identity(&mut storage, &mut heartbeat).await?;
+        let home = storage.pool().disks()[0].directory.clone();
+        let link = LinkKey::from_seed(&keys.link_key().to_bytes());
+        let any = SocketAddr::from((Ipv4Addr::UNSPECIFIED, settings.port));
+        let endpoint = Endpoint::bind(&link, any).await?;
+        let encryption = EncryptionKey::from_seed(&keys.encryption_key().to_bytes());
+        let public = Keys {
+            signing: SigningKey::from_seed(&keys.signing_key().to_bytes()).public(),
+            link: ledger::PublicKey::from_bytes(*link.id().as_bytes()),
+            encryption: encryption.public(),
+        };
+        let id = Node::founding_id(&public);
+        say(&format!("identity {id}"));
+        let docket = Docket::open(home.join("contracts"), encryption).map_err(io_error("open the contracts"))?;
+        let shared = Arc::new(Shared::new(docket));
+        let images = Images::open(endpoint.clone(), &home).await?;
+        let vms = Vms::adopt(Arc::clone(&shared), images.clone(), network.links.clone())
+            .map_err(io_error("find monitors"))?;
+        for (id, slot) in vms.slots() {
+            say(&format!("adopted the running workload {id} in place {}", slot.number()));
+        }
+        let (statement, said) = watch::channel(None);
+        let (slots, seen) = watch::channel(vms.slots());
+        tokio::spawn(guests::run(Arc::clone(&shared), seen));
+        let server = Arc::new(Server {
+            shared: Arc::clone(&shared),
+            images: images.clone(),
+            run: RUN.into(),
+        });
+        let protocols = Protocols::new().with(protocol::NODE, move |connection| serve(Arc::clone(&server), connection));
+        let serving = endpoint.serve(protocols);
+        let author = Author {
+            id,
+            key: SigningKey::from_seed(&keys.signing_key().to_bytes()),
+        };
+        let me = Me {
+            author,
+            keys: public,
+            enrolment: enrolment(&settings),
+        };
+        let (heights, height) = watch::channel(None);
+        spawn_member(&settings, endpoint, &home, me, &shared, &images, said, heights);
+        Ok(Self {
+            console: Console::new(&settings.console),
+            settings,
+            storage,
+            network,
+            shared,
+            vms,
+            images,
+            identity: id,
+            statement,
+            slots,
+            rules: None,
+            heartbeat,
+            height,
+            _serving: serving,
+        })
+    }
+
+    async fn reconcile_forever(&mut self) -> Result<Infallible, AgentError> {
+        loop {
+            self.cycle().await;
+            tokio::time::sleep(CYCLE).await;
+        }
+    }
+
+    /// One turn: look, plan, do, tell.
+    async fn cycle(&mut self) {
+        step_storage(&mut self.storage);
+        self.network.collect();
+        let hardware = capacity::observe(Path::new("/"));
+        let capacity = capacity::capacity(&hardware, &capacity::media(self.storage.pool().disks()));
+        let refused = self.storage.refused();
+        let leased: Vec<IpAddr> = self
+            .network
+            .addresses()
+            .into_iter()
+            .map(|(_, address)| address)
+            .collect();
+        let up = !leased.is_empty();
+        if up && self.storage.reading().is_empty() {
+            let (advertised, port) = (&self.settings.advertise, self.settings.port);
+            let statement = Statement::new(&capacity, &hardware, advertised, &leased, port, &refused);
+            self.statement.send_if_modified(|said| {
+                let changed = said.as_ref() != Some(&statement);
+                *said = Some(statement);
+                changed
+            });
+        }
+        self.reconcile(capacity.mru).await;
+        let status = Status {
+            node: Some(*self.identity.hash().as_bytes()),
+            farm: self.shared.node().map(|node| *node.farm.hash().as_bytes()),
+            capacity,
+            addresses: self.network.addresses(),
+            // The height is for people who look; it is shown when something else changes, not with every block.
+            height: self.height.borrow().map(|height| height / 100 * 100),
+            workloads: self.workloads(),
+            refused,
+            reading: self.storage.reading(),
+        };
+        self.console.show(uptime(), &status);
+        self.heartbeat.beat(up);
+    }
+
+    async fn reconcile(&mut self, mru: u64) {
+        let observed = match self.vms.observe(self.storage.pool(), mru, uptime()) {
+            Ok(observed) => observed,
+            Err(error) => return self.say_once(&format!("look at the workloads: {error}")),
+        };
+        let images = self.images.clone();
+        let desired = self
+            .shared
+            .docket()
+            .desired(self.shared.chain_now_ms(), |hash| images.path(hash));
+        let plan = reconcile::plan(&desired, &observed, uptime());
+        self.apply_rules(&plan);
+        for action in &plan.actions {
+            announce(action);
+        }
+        if let Err(failed) = reconcile::execute(plan, &mut self.vms).await {
+            self.say_once(&chain(&failed));
+        }
+        self.slots.send_replace(self.vms.slots());
+    }
+
+    fn say_once(&self, text: &str) {
+        say(text);
+    }
+
+    /// Keeps the rules of the guests' network in force before any guest starts.
+    fn apply_rules(&mut self, plan: &Plan) {
+        let mut guests: BTreeSet<Slot> = self.vms.slots().into_values().collect();
+        let starts = plan
+            .actions
+            .iter()
+            .filter(|action| matches!(action, reconcile::Action::StartVm(_)))
+            .count();
+        for _ in 0..starts {
+            guests.extend(crate::vm::registry::free_slot(&guests));
+        }
+        let rules = self.network.rules(guests, self.settings.port);
+        if self.rules.as_ref() == Some(&rules) {
+            return;
+        }
+        match tokio::task::block_in_place(|| guest_net::apply(&guest_net::ruleset(&rules))) {
+            Ok(()) => self.rules = Some(rules),
+            Err(error) => say(&format!("guests' network: {}", chain(&error))),
+        }
+    }
+
+    fn workloads(&self) -> Vec<(String, String)> {
+        let guests = self.shared.guests();
+        let docket = self.shared.docket();
+        let live = docket
+            .entries()
+            .iter()
+            .filter(|(_, entry)| entry.contract.ended().is_none());
+        let line = |(id, entry): (&Id, &crate::grid::docket::Entry)| {
+            let state = match guests.get(id) {
+                Some(guest) if guest.is_running() => "running".to_owned(),
+                Some(_) => "starting".to_owned(),
+                None => entry.contract.state_name().to_owned(),
+            };
+            (id.short(), state)
+        };
+        live.map(line).collect()
+    }
+
+    /// Shuts all guests down before the machine goes.
+    async fn farewell(&mut self) {
+        let stop = |id: VmId| (id, Wanted::Stop);
+        let workloads = self.vms.slots().into_keys().map(stop).collect();
+        let desired = Desired {
+            chain_time_ms: self.shared.chain_now_ms(),
+            workloads,
+        };
+        let deadline = Instant::now() + FAREWELL;
+        while Instant::now() < deadline && !self.vms.slots().is_empty() {
+            let Ok(observed) = self.vms.observe(self.storage.pool(), 0, uptime()) else {
+                break;
+            };
+            if let Err(failed) = reconcile::execute(reconcile::plan(&desired, &observed, uptime()), &mut self.vms).await
+            {
+                say(&chain(&failed));
+            }
+            tokio::time::sleep(DISK_PAUSE).await;
+        }
+        for (id, _) in self.vms.slots() {
+            // It has had its time; nothing more can be done for it.
+            let _ = self.vms.stop_vm(&id).await;
+        }
+    }
+}
+
+fn announce(action: &reconcile::Action) {
+    match action {
+        reconcile::Action::StartVm(workload) => say(&format!("starting the workload {}", workload.spec.id)),
+        reconcile::Action::DeleteData(id) => say(&format!("deleting the data of {id}: its contract ended a day ago")),
+        _ => {}
+    }
+}
+
+fn step_storage(storage: &mut Storage) {
+    match tokio::task::block_in_place(|| storage.step()) {
+        Ok(events) => {
+            for event in events {
+                say(&event.to_string());
+            }
+        }
+        Err(error) => say(&format!("list the disks: {error}")),
+    }
+}
+
+async fn wait_for_identity(storage: &mut Storage, heartbeat: &mut Heartbeat) -> Result<Identity, AgentError> {
+    let began = Instant::now();
+    let mut said = false;
+    loop {
+        step_storage(storage);
+        if !storage.pool().disks().is_empty() {
+            let directories: Vec<_> = storage
+                .pool()
+                .disks()
+                .iter()
+                .map(|disk| disk.directory.clone())
+                .collect();
+            return Ok(identity::load_or_make(&directories)?);
+        }
+        if !said && storage.reading().is_empty() && began.elapsed() > CHAIN_PAUSE {
+            said = true;
+            say(&storage::no_disk_line());
+        }
+        heartbeat.beat(false);
+        tokio::time::sleep(DISK_PAUSE).await;
+    }
+}
+
+fn enrolment(settings: &Settings) -> Option<Enrolment> {
+    let farm = Id::from_hash(Hash::from_bytes(settings.farm?));
+    let key = settings.enrolment_seed.as_ref().map(|seed| SigningKey::from_seed(seed));
+    Some(Enrolment { farm, key })
+}
+
+#[expect(
+    clippy::too_many_arguments,
+    reason = "puts the task together from the agent's parts, once"
+)]
+fn spawn_member(
+    settings: &Settings,
+    endpoint: Endpoint,
+    home: &Path,
+    me: Me,
+    shared: &Arc<Shared>,
+    images: &Images,
+    statement: watch::Receiver<Option<Statement>>,
+    heights: watch::Sender<Option<u64>>,
+) {
+    let Some(genesis) = settings.genesis.map(Hash::from_bytes) else {
+        return say("no chain: boot the farm's own media, or name one with zos.genesis=HASH and zos.peer=KEY@IP:PORT");
+    };
+    let peer = |peer: &settings::PeerAddress| {
+        PeerId::from_bytes(&peer.key)
+            .ok()
+            .and_then(|id| PeerAddress::new(id, vec![peer.address]).ok())
+    };
+    let peers: Vec<PeerAddress> = settings.peers.iter().filter_map(peer).collect();
+    let (shared, images, trust) = (Arc::clone(shared), images.clone(), home.join(TRUST));
+    tokio::spawn(async move {
+        let client = open_chain(endpoint, genesis, peers, &trust).await;
+        say("chain verified from its genesis");
+        let mut heads = client.heads();
+        tokio::spawn(async move {
+            while heads.changed().await.is_ok() {
+                let height = heads.borrow_and_update().as_ref().map(|head| head.height);
+                heights.send_replace(height);
+            }
+        });
+        Member {
+            client,
+            me,
+            shared,
+            images,
+            statement,
+            say,
+        }
+        .run()
+        .await;
+    });
+}
+
+async fn open_chain(endpoint: Endpoint, genesis: Hash, peers: Vec<PeerAddress>, trust: &Path) -> ChainClient {
+    let mut complaint = String::new();
+    loop {
+        let opened = ChainClient::open(endpoint.clone(), genesis, peers.clone(), Some(trust.to_owned())).await;
+        let text = match opened {
+            Ok(client) => match client.sync().await {
+                Ok(_) => return client,
+                Err(error) => chain(&error),
+            },
+            Err(error) => chain(&error),
+        };
+        if text != complaint {
+            say(&text);
+            complaint = text;
+        }
+        tokio::time::sleep(CHAIN_PAUSE).await;
+    }
+}

@@ -1,0 +1,62 @@
+//! What the node owes the chain for its contracts: acknowledgement, progress, reports.
+
+use ledger::{
+    Hash, Height, Id, Operation,
+    body::{Contract, ContractState},
+    text::Text,
+    transaction::Step,
+};
+
+use super::docket::Entry;
+
+/// What is known of a contract's workload.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// Whether its process runs now.
+    pub running: bool,
+}
+
+/// The newest verified block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChainHead {
+    /// Its height.
+    pub height: Height,
+    /// Its id.
+    pub id: Hash,
+    /// Its time in milliseconds.
+    pub time_ms: u64,
+}
+
+/// Decides the next thing to say about a contract, if there is one. Said again until the chain shows it, so that nothing is
+/// lost by a crash or an outage.
+#[must_use]
+pub fn duty(id: Id, entry: &Entry, seen: Seen, head: ChainHead) -> Option<Operation> {
+    let contract = &entry.contract;
+    let step = |step| Some(Operation::Progress { contract: id, step });
+    match contract.state {
+        ContractState::Agreed { .. } | ContractState::Deploying { .. } if entry.problem.is_some() => {
+            step(Step::Refused(Text::lossy(entry.problem.as_deref().unwrap_or_default())))
+        }
+        ContractState::Agreed { .. } => step(Step::Acknowledged),
+        ContractState::Deploying { .. } => seen.running.then_some(Operation::Progress {
+            contract: id,
+            step: Step::Running,
+        }),
+        ContractState::Active { report: None, .. } => report(id, entry, contract, head),
+        _ => None,
+    }
+}
+
+fn report(id: Id, entry: &Entry, contract: &Contract, head: ChainHead) -> Option<Operation> {
+    let ContractState::Active { since, period, .. } = contract.state else {
+        return None;
+    };
+    let end = contract.period_end(since, period).millis();
+    let begin = end.saturating_sub(contract.signed.agreement.rule.period_ms);
+    (head.time_ms >= end).then(|| Operation::Report {
+        contract: id,
+        period,
+        up_ms: entry.uptime.within(begin, end),
+        block: (head.height, head.id),
+    })
+}

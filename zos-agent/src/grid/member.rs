@@ -1,0 +1,396 @@
+//! The task that speaks with the chain.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use chain_client::{Author, ChainClient, ClientError, SendError};
+use ledger::{
+    Header, Id, Kind, Operation, PublicKey, RecordKey,
+    body::{Blob, Entity, Image, Keys, Node},
+};
+use peer_link::{PeerAddress, PeerId};
+use tokio::sync::watch;
+use tracing::warn;
+
+use super::{
+    docket::{Docket, Entry, spec, vm_id},
+    duties::{ChainHead, Seen, duty},
+    images::Images,
+    statement::{Enrolment, Statement, decide},
+};
+use crate::{guest_net::Slot, reconcile::ImageHash, text::chain};
+
+/// Longest time between two turns when no new head comes.
+const TURN: Duration = Duration::from_secs(2);
+/// Most contracts that are asked for because they are no longer among the live ones, in one turn.
+const MAX_LOOKED_UP: usize = 64;
+
+/// A guest as it was seen last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GuestView {
+    /// Its place among the guests.
+    pub slot: Slot,
+    /// Milliseconds since its kernel started, 0 while it does not answer.
+    pub uptime_ms: u64,
+    /// What its process does, once it answers.
+    pub workload: Option<node_api::guest::Workload>,
+}
+
+impl GuestView {
+    /// Whether the workload's process runs.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        matches!(self.workload, Some(node_api::guest::Workload::Running { .. }))
+    }
+}
+
+/// What the tasks of the agent share.
+#[derive(Debug)]
+pub struct Shared {
+    docket: Mutex<Docket>,
+    guests: Mutex<BTreeMap<Id, GuestView>>,
+    sources: Mutex<BTreeMap<ImageHash, (Blob, Vec<PeerAddress>)>>,
+    customers: Mutex<BTreeMap<Id, PeerId>>,
+    clock: Mutex<Option<(u64, Instant)>>,
+    node: Mutex<Option<Node>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shared {
+    /// Nothing is known but the docket.
+    #[must_use]
+    pub fn new(docket: Docket) -> Self {
+        Self {
+            docket: Mutex::new(docket),
+            guests: Mutex::default(),
+            sources: Mutex::default(),
+            customers: Mutex::default(),
+            clock: Mutex::default(),
+            node: Mutex::default(),
+        }
+    }
+
+    /// The contracts.
+    pub fn docket(&self) -> MutexGuard<'_, Docket> {
+        lock(&self.docket)
+    }
+
+    /// The guests as they were seen last.
+    pub fn guests(&self) -> MutexGuard<'_, BTreeMap<Id, GuestView>> {
+        lock(&self.guests)
+    }
+
+    /// What an image is and who has it.
+    #[must_use]
+    pub fn source(&self, image: &ImageHash) -> Option<(Blob, Vec<PeerAddress>)> {
+        lock(&self.sources).get(image).cloned()
+    }
+
+    /// The link key of a contract's customer.
+    #[must_use]
+    pub fn customer(&self, customer: Id) -> Option<PeerId> {
+        lock(&self.customers).get(&customer).copied()
+    }
+
+    /// The node's own record, once it was proven.
+    #[must_use]
+    pub fn node(&self) -> Option<Node> {
+        lock(&self.node).clone()
+    }
+
+    /// The chain's time now in milliseconds: that of the newest verified block and what has passed since it came. 0 before
+    /// the first.
+    #[must_use]
+    pub fn chain_now_ms(&self) -> u64 {
+        lock(&self.clock).map_or(0, |(time, at)| {
+            time.saturating_add(u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX))
+        })
+    }
+
+    fn set_clock(&self, head: &Header) {
+        let mut clock = lock(&self.clock);
+        let time = head.time.millis();
+        if clock.is_none_or(|(known, _)| time > known) {
+            *clock = Some((time, Instant::now()));
+        }
+    }
+}
+
+/// Who the node is on the chain.
+#[derive(Debug, Clone)]
+pub struct Me {
+    /// Its id and signing key.
+    pub author: Author,
+    /// Its public keys.
+    pub keys: Keys,
+    /// Its right to join a farm.
+    pub enrolment: Option<Enrolment>,
+}
+
+/// Why a turn was not finished; the next one begins anew.
+#[derive(Debug, thiserror::Error)]
+enum TurnError {
+    #[error("chain")]
+    Client(#[from] ClientError),
+    #[error("send {0}")]
+    Send(&'static str, #[source] SendError),
+    #[error("join: {0}")]
+    Join(&'static str),
+    #[error("keep what was proven")]
+    Keep(#[from] std::io::Error),
+}
+
+/// The node's membership: one turn after each new head.
+#[derive(Debug)]
+pub struct Member {
+    /// The chain.
+    pub client: ChainClient,
+    /// Who the node is.
+    pub me: Me,
+    /// What the tasks share.
+    pub shared: Arc<Shared>,
+    /// Where images come from.
+    pub images: Images,
+    /// What the node has to say of itself.
+    pub statement: watch::Receiver<Option<Statement>>,
+    /// Says one line on the console.
+    pub say: fn(&str),
+}
+
+impl Member {
+    /// Runs for as long as the agent does.
+    pub async fn run(mut self) {
+        let _following = self.client.follow();
+        let mut heads = self.client.heads();
+        let mut complaint = String::new();
+        loop {
+            let text = match self.turn().await {
+                Ok(()) => String::new(),
+                Err(error) => chain(&error),
+            };
+            // The same trouble is said once, and again after it was gone.
+            if text != complaint && !text.is_empty() {
+                (self.say)(&text);
+            }
+            complaint = text;
+            // Whether a head came or the time is over, the next turn looks at everything.
+            let _ = tokio::time::timeout(TURN, heads.changed()).await;
+        }
+    }
+
+    async fn turn(&mut self) -> Result<(), TurnError> {
+        let head = match self.client.head() {
+            Some(head) => head,
+            None => self.client.sync().await?,
+        };
+        self.shared.set_clock(&head);
+        if !self.is_member().await? {
+            return Ok(());
+        }
+        self.learn().await?;
+        let live: Vec<(Id, Entry)> = {
+            let docket = self.shared.docket();
+            let live = docket
+                .entries()
+                .iter()
+                .filter(|(_, entry)| entry.contract.ended().is_none());
+            live.map(|(id, entry)| (*id, entry.clone())).collect()
+        };
+        for (id, entry) in live {
+            self.prepare(id, &entry).await?;
+            self.answer(id, &head).await?;
+        }
+        Ok(())
+    }
+
+    /// Joins, or says what has changed. Returns whether the node is a member of its farm.
+    async fn is_member(&mut self) -> Result<bool, TurnError> {
+        let on_chain = self
+            .client
+            .record::<Node>(self.me.author.id)
+            .await?
+            .map(|proven| proven.body);
+        *lock(&self.shared.node) = on_chain.clone();
+        let Some(ours) = self.statement.borrow().clone() else {
+            return Ok(on_chain.is_some());
+        };
+        let chain = self.client.chain();
+        let operation = decide(
+            &ours,
+            on_chain.as_ref(),
+            &self.me.keys,
+            self.me.enrolment.as_ref(),
+            chain,
+        );
+        match operation.map_err(TurnError::Join)? {
+            None => Ok(true),
+            Some(operation) => {
+                let what = if on_chain.is_none() {
+                    "registered"
+                } else {
+                    "registration updated"
+                };
+                self.client
+                    .send(&self.me.author, operation)
+                    .await
+                    .map_err(|error| TurnError::Send("registration", error))?;
+                let capacity = &ours.capacity;
+                (self.say)(&format!(
+                    "{what} as node {}: {} threads, {} bytes of memory, {} of flash, {} of rotating storage",
+                    self.me.author.id, capacity.cru, capacity.mru, capacity.sru, capacity.hru
+                ));
+                *lock(&self.shared.node) = self
+                    .client
+                    .record::<Node>(self.me.author.id)
+                    .await?
+                    .map(|proven| proven.body);
+                Ok(true)
+            }
+        }
+    }
+
+    /// Takes over the complete set of live contracts, and the newest version of those that are no longer among them.
+    async fn learn(&self) -> Result<(), TurnError> {
+        let assigned = self.client.assigned(self.me.author.id).await?;
+        let named: BTreeSet<Id> = assigned.iter().map(|contract| contract.record.id).collect();
+        let gone: Vec<RecordKey> = {
+            let mut docket = self.shared.docket();
+            for contract in assigned {
+                docket.learn(contract.record)?;
+            }
+            let left = docket
+                .entries()
+                .iter()
+                .filter(|(id, entry)| !named.contains(*id) && entry.contract.ended().is_none());
+            left.map(|(id, _)| RecordKey::new(Kind::Contract, *id))
+                .take(MAX_LOOKED_UP)
+                .collect()
+        };
+        for record in self.client.records(&gone).await?.into_iter().flatten() {
+            let id = record.id;
+            self.shared.docket().learn(record)?;
+            let docket = self.shared.docket();
+            if let Some(entry) = docket.entries().get(&id) {
+                (self.say)(&format!("contract {} is {}", id.short(), entry.contract.state_name()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Fetches what is missing of a contract: the image's record and configuration, the ciphertext, who the customer is.
+    async fn prepare(&self, id: Id, entry: &Entry) -> Result<(), TurnError> {
+        let agreement = &entry.contract.signed.agreement;
+        if entry.problem.is_some() {
+            return Ok(());
+        }
+        let customer = self.peer(agreement.customer).await?;
+        if let Some(customer) = &customer {
+            lock(&self.shared.customers).insert(agreement.customer, customer.id());
+        }
+        if entry.image.is_none() {
+            let version = self.client.version::<Image>(agreement.image.1).await?;
+            self.shared.docket().learn_image(id, &version.record)?;
+            return Ok(());
+        }
+        if entry.workload.is_none() {
+            let sealed = self.client.sealed(&agreement.sealed).await?;
+            self.shared.docket().learn_sealed(id, &sealed)?;
+        }
+        let Some(image) = &entry.image else {
+            return Ok(());
+        };
+        let owner = if image.owner == agreement.customer {
+            None
+        } else {
+            self.peer(image.owner).await?
+        };
+        let providers: Vec<PeerAddress> = customer.into_iter().chain(owner).collect();
+        lock(&self.shared.sources).insert(*image.root.hash.as_bytes(), (image.root, providers.clone()));
+        if entry.config.is_none() {
+            match self.images.config(image.config, &providers).await {
+                Ok(config) => self.shared.docket().learn_config(id, config)?,
+                Err(error) => warn!(contract = %id, "image configuration not fetched: {}", chain(&error)),
+            }
+        }
+        self.check(id);
+        Ok(())
+    }
+
+    /// Notes a contract that can never run here as soon as all of it is known.
+    fn check(&self, id: Id) {
+        let mut docket = self.shared.docket();
+        let Some((entry, vm)) = docket.entries().get(&id).zip(vm_id(id)) else {
+            return;
+        };
+        if let (Some(config), Some(workload)) = (&entry.config, &entry.workload)
+            && let Err(problem) = spec(entry, vm, config, workload, "/".into())
+        {
+            docket.refuse(id, problem);
+        }
+    }
+
+    async fn peer(&self, entity: Id) -> Result<Option<PeerAddress>, TurnError> {
+        let Some(entity) = self.client.record::<Entity>(entity).await? else {
+            return Ok(None);
+        };
+        let link: PublicKey = entity.body.keys.link;
+        let id = PeerId::from_bytes(link.as_bytes()).ok();
+        Ok(id.and_then(|id| PeerAddress::new(id, entity.body.addresses).ok()))
+    }
+
+    /// Says what the node owes the chain about a contract.
+    async fn answer(&self, id: Id, head: &Header) -> Result<(), TurnError> {
+        let head = ChainHead {
+            height: head.height,
+            id: head.id(),
+            time_ms: head.time.millis(),
+        };
+        let owed = {
+            let docket = self.shared.docket();
+            let seen = Seen {
+                running: self.shared.guests().get(&id).is_some_and(GuestView::is_running),
+            };
+            docket.entries().get(&id).and_then(|entry| duty(id, entry, seen, head))
+        };
+        let Some(operation) = owed else {
+            return Ok(());
+        };
+        let what = name(&operation);
+        match self.client.send(&self.me.author, operation).await {
+            Ok(_) => {
+                (self.say)(&format!("contract {} {what}", id.short()));
+                Ok(())
+            }
+            // The contract has moved on meanwhile; the next turn sees it.
+            Err(SendError::Refused(refusal)) => {
+                warn!(contract = %id, "{what} refused: {refusal}");
+                Ok(())
+            }
+            Err(error) => Err(TurnError::Send(what, error)),
+        }
+    }
+}
+
+fn name(operation: &Operation) -> &'static str {
+    use ledger::transaction::Step;
+    match operation {
+        Operation::Progress {
+            step: Step::Acknowledged,
+            ..
+        } => "acknowledged",
+        Operation::Progress {
+            step: Step::Running, ..
+        } => "runs",
+        Operation::Progress {
+            step: Step::Refused(_), ..
+        } => "refused",
+        Operation::Report { .. } => "reported",
+        _ => "answered",
+    }
+}

@@ -1,0 +1,19 @@
+//! The node as a member of the grid: what it says of itself, which contracts it keeps, what it reports.
+//!
+//! ```text
+//! chain ──► [docket] ──► desired ──► plan ──► machine
+//!   ▲          ▲                                │
+//!   │          └── [uptime] ◄──── observed ◄────┘
+//!   └── [duties], [statement] ◄──┘
+//! ```
+//!
+//! [`member`] is the task that speaks with the chain. It never holds up the reconcile loop: an outage leaves guests alone.
+
+pub mod docket;
+pub mod duties;
+pub mod images;
+pub mod member;
+pub mod process;
+pub mod server;
+pub mod statement;
+pub mod uptime;

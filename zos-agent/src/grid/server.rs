@@ -1,0 +1,178 @@
+//! Answers to the customers of this node's contracts, over the peer link.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use ledger::{Id, text::Text};
+use node_api::guest::Workload;
+use peer_link::{Connection, Limits, LinkError, PeerId, Stream, serve_requests};
+use tokio::{
+    io::{AsyncWriteExt, copy},
+    net::TcpStream,
+    time::timeout,
+};
+use workload::node::{Answer, MAX_ANSWER, MAX_REQUEST, Request, State};
+
+use super::{docket::Entry, docket::vm_id, images::Images, member::Shared};
+use crate::vm::{guest::Guest, registry};
+
+const LIMITS: Limits = Limits {
+    request: MAX_REQUEST,
+    streams: 64,
+};
+/// Longest wait for a guest to accept a connection.
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// What answers customers.
+#[derive(Debug)]
+pub struct Server {
+    /// What the tasks share.
+    pub shared: Arc<Shared>,
+    /// The images.
+    pub images: Images,
+    /// Where the monitors' sockets are.
+    pub run: PathBuf,
+}
+
+/// Answers one peer until its connection ends.
+pub async fn serve(server: Arc<Server>, connection: Connection) {
+    serve_requests(connection, LIMITS, move |request, stream| {
+        respond(Arc::clone(&server), request, stream)
+    })
+    .await;
+}
+
+fn refused(reason: &str) -> Answer {
+    Answer::Refused {
+        reason: Text::lossy(reason),
+    }
+}
+
+async fn respond(server: Arc<Server>, request: Request, mut stream: Stream) -> Result<(), LinkError> {
+    let contract = request.contract();
+    let answer = match server.entry(contract, stream.peer()) {
+        Err(answer) => answer,
+        Ok(entry) => match request {
+            Request::Status { .. } => server.status(contract, &entry),
+            Request::Log { from, .. } => server.log(contract, from).await,
+            Request::Tunnel { port, .. } => match server.connect(contract, &entry, port).await {
+                Ok(guest) => return tunnel(stream, guest).await,
+                Err(answer) => answer,
+            },
+        },
+    };
+    stream.send(&answer, MAX_ANSWER).await?;
+    stream.finish();
+    Ok(())
+}
+
+async fn tunnel(mut stream: Stream, guest: TcpStream) -> Result<(), LinkError> {
+    stream.send(&Answer::Tunnel, MAX_ANSWER).await?;
+    let (mut from_customer, mut to_customer) = stream.into_halves();
+    let (mut from_guest, mut to_guest) = guest.into_split();
+    let upstream = async {
+        let result = copy(&mut from_customer, &mut to_guest).await;
+        // The guest has closed already where this fails.
+        let _ = to_guest.shutdown().await;
+        result
+    };
+    let downstream = async {
+        let result = copy(&mut from_guest, &mut to_customer).await;
+        let _ = to_customer.shutdown().await;
+        result
+    };
+    tokio::try_join!(upstream, downstream)
+        .map(drop)
+        .map_err(LinkError::Stream)
+}
+
+impl Server {
+    /// The contract, if the peer is its customer.
+    fn entry(&self, contract: Id, peer: PeerId) -> Result<Entry, Answer> {
+        let entry = self.shared.docket().entries().get(&contract).cloned();
+        // One answer for both, so that strangers learn nothing.
+        let stranger = || refused("no contract of yours has this id here");
+        let entry = entry.ok_or_else(stranger)?;
+        let customer = self.shared.customer(entry.contract.signed.agreement.customer);
+        if customer == Some(peer) {
+            Ok(entry)
+        } else {
+            Err(stranger())
+        }
+    }
+
+    fn status(&self, contract: Id, entry: &Entry) -> Answer {
+        let guest = self.shared.guests().get(&contract).cloned();
+        let uptime_ms = guest.as_ref().map_or(0, |guest| guest.uptime_ms);
+        let (state, restarts) = match guest.and_then(|guest| guest.workload) {
+            Some(Workload::Running { restarts }) => (State::Running, restarts),
+            Some(Workload::BackingOff { restarts, code }) => (
+                State::BackingOff {
+                    reason: Text::lossy(&format!("ended with code {code}")),
+                },
+                restarts,
+            ),
+            Some(Workload::Failed { reason }) => (
+                State::Failed {
+                    reason: Text::lossy(&reason),
+                },
+                0,
+            ),
+            None => (self.before_running(entry), 0),
+        };
+        Answer::Status {
+            state,
+            uptime_ms,
+            restarts,
+        }
+    }
+
+    fn before_running(&self, entry: &Entry) -> State {
+        if let Some(problem) = &entry.problem {
+            return State::Failed {
+                reason: Text::lossy(problem),
+            };
+        }
+        let Some(image) = &entry.image else {
+            return State::Fetching { done: 0, total: 0 };
+        };
+        let hash = *image.root.hash.as_bytes();
+        if self.images.path(&hash).exists() && entry.config.is_some() && entry.workload.is_some() {
+            State::Starting
+        } else {
+            State::Fetching {
+                done: self.images.progress(&hash).unwrap_or(0),
+                total: entry.bytes(),
+            }
+        }
+    }
+
+    async fn log(&self, contract: Id, from: u64) -> Answer {
+        let Some(vm) = vm_id(contract) else {
+            return refused("the workload does not run");
+        };
+        let socket = registry::directory(&self.run, &vm).join("vsock");
+        let asked = tokio::task::spawn_blocking(move || Guest::connect(&socket)?.log(from)).await;
+        match asked {
+            Ok(Ok((from, bytes))) => Answer::Log { from, bytes },
+            Ok(Err(error)) => refused(&format!("the guest does not answer: {}", crate::text::chain(&error))),
+            Err(_) => refused("the guest could not be asked"),
+        }
+    }
+
+    async fn connect(&self, contract: Id, entry: &Entry, port: u16) -> Result<TcpStream, Answer> {
+        let named = entry
+            .workload
+            .as_ref()
+            .is_some_and(|workload| workload.ports.contains(&port));
+        if !named {
+            return Err(refused("the workload does not name this port"));
+        }
+        let slot = self.shared.guests().get(&contract).map(|guest| guest.slot);
+        let slot = slot.ok_or_else(|| refused("the workload does not run"))?;
+        match timeout(CONNECT, TcpStream::connect((slot.guest(), port))).await {
+            Ok(Ok(stream)) => Ok(stream),
+            Ok(Err(error)) => Err(refused(&format!("port {port} of the workload: {error}"))),
+            Err(_) => Err(refused(&format!("port {port} of the workload does not answer"))),
+        }
+    }
+}
