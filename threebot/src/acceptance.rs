@@ -228,7 +228,7 @@ mod tests {
         let cases: Vec<(fn(&mut Facts, &mut Request, &mut Policy), &str)> = vec![
             (|f, _, _| f.asked_over = [9; 32], "this link"),
             (|_, _, p| p.accept = false, "no contracts now"),
-            (|_, _, p| drop(p.blocked.insert(id(1))), "does not deal"),
+            (|_, _, p| p.blocked = [id(1)].into(), "does not deal"),
             (|_, _, p| p.max_contracts = 0, "as many contracts"),
             (|f, _, _| f.farm.owner = id(7), "belong together"),
             (|f, _, _| f.node.farm = id(7), "belong together"),

@@ -23,7 +23,7 @@ async fn two_bots_agree_and_the_workload_runs_until_it_is_cancelled() {
     let market = Market::open().await;
     let media = tokio::task::block_in_place(|| market.farm(1));
     let machine = Machine::join(&media, 1).await;
-    let (layout, app) = write_app(market.directory.path(), 100, "90");
+    let (layout, app) = write_app(market.directory.path(), 100, "290");
     let (customer, farmer) = (&market.customer, &market.farmer);
 
     let nodes = customer.json(&["find", "--country", "be"]);

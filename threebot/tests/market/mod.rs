@@ -30,20 +30,20 @@ use workload::{
 
 const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 /// Longest wait for anything in these tests.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A chain, a farmer's and a customer's bot.
-pub struct Market {
-    pub directory: tempfile::TempDir,
-    pub ledger: Running,
-    pub farmer: Daemon,
-    pub customer: Daemon,
+pub(crate) struct Market {
+    pub(crate) directory: tempfile::TempDir,
+    pub(crate) ledger: Running,
+    pub(crate) farmer: Daemon,
+    pub(crate) customer: Daemon,
 }
 
 /// A running `threebot serve`; killed when dropped.
-pub struct Daemon {
-    pub home: PathBuf,
-    pub id: Id,
+pub(crate) struct Daemon {
+    pub(crate) home: PathBuf,
+    pub(crate) id: Id,
     child: Child,
 }
 
@@ -62,14 +62,14 @@ fn threebot(home: &Path) -> Command {
 }
 
 /// Runs a command of the command line to its end: exit code, standard output, standard error.
-pub fn call(home: &Path, arguments: &[&str]) -> (i32, String, String) {
+pub(crate) fn call(home: &Path, arguments: &[&str]) -> (i32, String, String) {
     let output = threebot(home).args(arguments).stdin(Stdio::null()).output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
 }
 
 /// As [`call`], which must succeed; returns standard output.
-pub fn done(home: &Path, arguments: &[&str]) -> String {
+pub(crate) fn done(home: &Path, arguments: &[&str]) -> String {
     let (code, out, err) = call(home, arguments);
     assert_eq!(code, 0, "{arguments:?}: {err}");
     out.trim().to_owned()
@@ -84,7 +84,7 @@ fn init(home: &Path, name: &str) {
 
 impl Daemon {
     /// Starts a daemon and waits until it is ready.
-    pub fn start(home: &Path) -> Self {
+    pub(crate) fn start(home: &Path) -> Self {
         let mut child = threebot(home)
             .args(["--json", "serve"])
             .stdout(Stdio::piped())
@@ -105,25 +105,25 @@ impl Daemon {
         }
     }
 
-    pub fn done(&self, arguments: &[&str]) -> String {
+    pub(crate) fn done(&self, arguments: &[&str]) -> String {
         done(&self.home, arguments)
     }
 
-    pub fn json(&self, arguments: &[&str]) -> Value {
+    pub(crate) fn json(&self, arguments: &[&str]) -> Value {
         let mut all = vec!["--json"];
         all.extend(arguments);
         serde_json::from_str(&self.done(&all)).unwrap()
     }
 
     /// Kills it without warning and starts it again.
-    pub fn restart(&mut self) {
+    pub(crate) fn restart(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
         *self = Self::start(&self.home.clone());
     }
 
     /// Ends it as init would.
-    pub fn terminate(mut self) {
+    pub(crate) fn terminate(mut self) {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
         assert!(self.child.wait().unwrap().success());
@@ -132,7 +132,7 @@ impl Daemon {
 
 impl Market {
     /// A chain on which both bots have tokens, and both bots running.
-    pub async fn open() -> Self {
+    pub(crate) async fn open() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name);
         let mut entities = Vec::new();
@@ -172,7 +172,7 @@ impl Market {
     }
 
     /// A farm with terms of short periods, and its media.
-    pub fn farm(&self, nodes: u32) -> FarmMedia {
+    pub(crate) fn farm(&self, nodes: u32) -> FarmMedia {
         let farmer = &self.farmer;
         farmer.done(&[
             "farm",
@@ -219,7 +219,7 @@ impl Market {
     }
 
     /// A client of the chain on a link of its own.
-    pub async fn client(&self) -> ChainClient {
+    pub(crate) async fn client(&self) -> ChainClient {
         let endpoint = Endpoint::bind(&LinkKey::generate().unwrap(), LOOPBACK).await.unwrap();
         let peers = vec![self.ledger.address().clone()];
         ChainClient::open(endpoint, self.ledger.chain(), peers, None)
@@ -229,18 +229,17 @@ impl Market {
 }
 
 /// A machine of the farm, played here: it keeps contracts, reports, and answers its customers.
-pub struct Machine {
-    pub id: Id,
-    pub encryption: EncryptionKey,
-    pub endpoint: Endpoint,
-    pub chain: ChainClient,
+pub(crate) struct Machine {
+    pub(crate) id: Id,
+    pub(crate) encryption: EncryptionKey,
+    pub(crate) endpoint: Endpoint,
     alive: Arc<AtomicBool>,
     _serving: Serving,
 }
 
 impl Machine {
     /// Joins the farm with its media.
-    pub async fn join(media: &FarmMedia, seed: u8) -> Self {
+    pub(crate) async fn join(media: &FarmMedia, seed: u8) -> Self {
         let link = LinkKey::from_seed(&[seed; 32]);
         let endpoint = Endpoint::bind(&link, LOOPBACK).await.unwrap();
         let peers: Vec<PeerAddress> = media.peers.iter().map(|peer| peer.parse().unwrap()).collect();
@@ -275,7 +274,7 @@ impl Machine {
         let author = Author { id, key };
         chain.send(&author, Operation::JoinNode(join)).await.unwrap();
         let alive = Arc::new(AtomicBool::new(true));
-        tokio::spawn(keep(chain.clone(), author, Arc::clone(&alive)));
+        tokio::spawn(keep(chain, author, Arc::clone(&alive)));
         let speaking = Arc::clone(&alive);
         let serving = endpoint.serve(Protocols::new().with(protocol::NODE, move |connection| {
             let limits = Limits {
@@ -292,14 +291,13 @@ impl Machine {
             id,
             encryption,
             endpoint,
-            chain,
             alive,
             _serving: serving,
         }
     }
 
     /// From now on it neither reports nor answers.
-    pub fn fall_silent(&self) {
+    pub(crate) fn fall_silent(&self) {
         self.alive.store(false, Ordering::SeqCst);
     }
 }
@@ -379,7 +377,7 @@ async fn keep(chain: ChainClient, author: Author, alive: Arc<AtomicBool>) {
 }
 
 /// Asks until `found` finds something.
-pub async fn eventually<T>(what: &str, mut found: impl AsyncFnMut() -> Option<T>) -> T {
+pub(crate) async fn eventually<T>(what: &str, mut found: impl AsyncFnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
     while Instant::now() < deadline {
         if let Some(found) = found().await {
@@ -391,12 +389,12 @@ pub async fn eventually<T>(what: &str, mut found: impl AsyncFnMut() -> Option<T>
 }
 
 /// The contract's latest version.
-pub async fn contract(chain: &ChainClient, id: Id) -> Contract {
+pub(crate) async fn contract(chain: &ChainClient, id: Id) -> Contract {
     chain.require::<Contract>(id).await.unwrap().body
 }
 
 /// Every version of a contract, oldest first, by the name of its state.
-pub async fn states(chain: &ChainClient, id: Id) -> Vec<&'static str> {
+pub(crate) async fn states(chain: &ChainClient, id: Id) -> Vec<&'static str> {
     use ledger::record::BodyOf;
     let versions = chain.history(RecordKey::new(Kind::Contract, id)).await.unwrap();
     let name = |record: &ledger::Record| Contract::of(&record.body).unwrap().state_name();
@@ -406,7 +404,7 @@ pub async fn states(chain: &ChainClient, id: Id) -> Vec<&'static str> {
 }
 
 /// A layout with one layer, and an app.toml that runs it.
-pub fn write_app(directory: &Path, periods: u32, budget: &str) -> (PathBuf, PathBuf) {
+pub(crate) fn write_app(directory: &Path, periods: u32, budget: &str) -> (PathBuf, PathBuf) {
     use sha2::{Digest as _, Sha256};
     let layout = directory.join("layout");
     let blobs = layout.join("blobs/sha256");
@@ -420,6 +418,9 @@ pub fn write_app(directory: &Path, periods: u32, budget: &str) -> (PathBuf, Path
     let mut header = tar::Header::new_gnu();
     header.set_size(5);
     header.set_mode(0o755);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
     header.set_cksum();
     tar.append_data(&mut header, "bin/app", &b"hello"[..]).unwrap();
     let mut layer = put(&tar.into_inner().unwrap());
@@ -458,7 +459,7 @@ pub fn write_app(directory: &Path, periods: u32, budget: &str) -> (PathBuf, Path
 }
 
 /// Sends bytes through a local port and reads them back.
-pub fn echo(address: &str) -> String {
+pub(crate) fn echo(address: &str) -> String {
     let mut stream = std::net::TcpStream::connect(address).unwrap();
     stream.write_all(b"through the tunnel").unwrap();
     stream.shutdown(std::net::Shutdown::Write).unwrap();
