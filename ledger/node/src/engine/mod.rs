@@ -48,6 +48,8 @@ pub use mesh::{Mesh, MeshDoor};
 
 use types::Chain;
 
+/// How often validators tell one another which blocks they have; one that fell behind notices no sooner.
+const STATUS_INTERVAL: Duration = Duration::from_secs(1);
 /// Requests of ours that the engine has not taken yet.
 const REQUESTS: usize = 100;
 
@@ -318,7 +320,10 @@ impl Settings {
         Self {
             moniker,
             consensus,
-            sync: ValueSyncConfig::default(),
+            sync: ValueSyncConfig {
+                status_update_interval: STATUS_INTERVAL,
+                ..Default::default()
+            },
         }
     }
 }
