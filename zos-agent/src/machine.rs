@@ -32,6 +32,9 @@ const SHUTDOWN: Duration = Duration::from_secs(20);
 /// A VM that ran for this long and ended has failed for the first time again.
 const HEALTHY: Duration = Duration::from_secs(60);
 
+/// Most characters of a monitor's last line that are repeated.
+const MAX_WORDS: usize = 300;
+
 /// Why a step on the machine failed.
 #[derive(Debug, thiserror::Error)]
 pub enum MachineError {
@@ -137,13 +140,13 @@ impl Vms {
         let mut ended = Vec::new();
         for (id, (vm, since)) in &self.running {
             if let Some(how) = vm.process.ended()? {
-                ended.push((id.clone(), how, since.elapsed()));
+                ended.push((id.clone(), how, since.elapsed(), last_words(&vm.directory)));
             }
         }
-        for (id, how, ran) in ended {
+        for (id, how, ran, words) in ended {
             self.running.remove(&id);
             let asked = self.stopping.remove(&id).is_some();
-            info!(vm = %id, ?how, "monitor ended");
+            info!(vm = %id, ?how, "monitor ended{words}");
             if !asked {
                 let before = if ran >= HEALTHY {
                     0
@@ -279,6 +282,16 @@ impl Machine for Vms {
             }
         }
     }
+}
+
+/// The last line that a monitor wrote to its standard error, with a separator before it; nothing if it wrote none.
+fn last_words(directory: &Path) -> String {
+    let text = fs::read(directory.join(spawn::MONITOR_LOG)).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let line = text.lines().rev().find(|line| !line.trim().is_empty());
+    line.map_or_else(String::new, |line| {
+        format!(": {}", line.chars().take(MAX_WORDS).collect::<String>())
+    })
 }
 
 /// Asks the guest's init, or else presses the power button.

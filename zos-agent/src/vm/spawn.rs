@@ -44,6 +44,9 @@ const FIRST_CID: u32 = 3;
 pub const COMMAND_LINE: &str = "console=ttyS0 quiet panic=1 random.trust_cpu=on cryptomgr.notests i8042.noaux i8042.nomux \
      i8042.nopnp i8042.dumbkbd swiotlb=noforce tsc=reliable 8250.nr_uarts=1";
 
+/// File with what the monitor writes to its standard error, in the VM's directory.
+pub const MONITOR_LOG: &str = "monitor.log";
+
 /// Why a monitor was not started.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -131,7 +134,7 @@ impl Launcher {
         let config = self.configuration(spec, slot, tap, directory, &run, &mut kept)?;
         let json = serde_json::to_vec(&config).map_err(|error| StartError::Memory(error.into()))?;
         let config_fd = kept.keep(config_disk::sealed("vmm-config", &json).map_err(StartError::Memory)?);
-        let log = directory.join("monitor.log");
+        let log = directory.join(MONITOR_LOG);
         let stderr = File::options()
             .write(true)
             .create(true)
