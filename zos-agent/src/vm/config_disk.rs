@@ -1,6 +1,11 @@
 //! The disk that carries a guest's configuration, in memory only: it holds the workload's secrets.
 
-use std::{fs::File, io, io::Write, os::fd::OwnedFd};
+use std::{
+    fs::File,
+    io,
+    io::{Seek, Write},
+    os::fd::OwnedFd,
+};
 
 use node_api::guest::{CONFIG_MAGIC, Config, MAX_CONFIG};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
@@ -45,11 +50,13 @@ pub fn open(config: &Config) -> Result<OwnedFd, ConfigDiskError> {
     sealed("zos-config", &encode(config)?).map_err(ConfigDiskError::Memory)
 }
 
-/// A file in memory that nobody can change any more.
+/// A file in memory that nobody can change any more, read from its beginning.
 pub(super) fn sealed(name: &str, bytes: &[u8]) -> io::Result<OwnedFd> {
     let memory = memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
     let mut file = File::from(memory);
     file.write_all(bytes)?;
+    // Whoever inherits the descriptor reads on from its position.
+    file.rewind()?;
     fcntl_add_seals(
         &file,
         SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL,
@@ -60,6 +67,15 @@ pub(super) fn sealed(name: &str, bytes: &[u8]) -> io::Result<OwnedFd> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sealed_file_is_read_from_its_beginning_by_whoever_inherits_it() {
+        let mut file = File::from(sealed("test", b"content").unwrap());
+        let mut text = String::new();
+        io::Read::read_to_string(&mut file, &mut text).unwrap();
+        assert_eq!(text, "content");
+        assert!(file.write_all(b"more").is_err());
+    }
     use crate::{guest_net::Slot, vm::tests::spec};
     use std::os::unix::fs::FileExt;
 
