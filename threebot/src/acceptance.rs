@@ -223,9 +223,11 @@ mod tests {
         assert_eq!(ask.valid_until, Timestamp::from_millis(301_000));
     }
 
+    type Change = fn(&mut Facts, &mut Request, &mut Policy);
+
     #[test]
     fn whatever_does_not_fit_is_refused_by_name() {
-        let cases: Vec<(fn(&mut Facts, &mut Request, &mut Policy), &str)> = vec![
+        let cases: [(Change, &str); 15] = [
             (|f, _, _| f.asked_over = [9; 32], "this link"),
             (|_, _, p| p.accept = false, "no contracts now"),
             (|_, _, p| p.blocked = [id(1)].into(), "does not deal"),

@@ -104,6 +104,11 @@ pub enum Request {
         /// The deployment.
         name: String,
     },
+    /// Forgets a deployment that has ended.
+    Forget {
+        /// The deployment.
+        name: String,
+    },
 }
 
 /// What the daemon answers; [`Event::Done`] or [`Event::Failed`] is the last.

@@ -18,7 +18,7 @@ use crate::app::Plan;
 /// Most earlier contracts that are remembered.
 pub const MAX_PAST: usize = 64;
 /// How long a node that failed is avoided, in milliseconds.
-pub const AVOID_MS: u64 = 600_000;
+pub const AVOID_MS: u64 = 120_000;
 
 /// What a customer runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -40,6 +40,10 @@ pub const MAX_VALIDITY_MS: u64 = 3_600_000;
 
 /// What happened to a core.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "inputs are handled one at a time and never kept"
+)]
 pub enum Input {
     /// The other side sent a message.
     Message(Message),

@@ -86,6 +86,9 @@ async fn two_bots_agree_and_the_workload_runs_until_it_is_cancelled() {
     customer.done(&["cancel", "web"]);
     let escrow = chain.require::<Escrow>(id).await.unwrap().body;
     assert_eq!(escrow.held, Tokens::ZERO);
+    assert_eq!(customer.json(&["ps"])[0]["state"], "cancelled");
+    customer.done(&["forget", "web"]);
+    assert_eq!(customer.json(&["ps"]).as_array().map(Vec::len), Some(0));
     assert!(escrow.returned > Tokens::ZERO);
     assert_eq!(states(&chain, id).await, ["agreed", "deploying", "active", "cancelled"]);
     let left = 1_000 * Tokens::PER_TOKEN - escrow.paid.micro();

@@ -245,6 +245,27 @@ impl Bot {
         }
     }
 
+    /// Forgets a deployment that has ended, with its contract.
+    ///
+    /// # Errors
+    /// [`BotError`] when there is no such deployment, it has not ended, or its contract has not.
+    pub async fn forget(&self, name: &str) -> Result<(), BotError> {
+        let deployment = self.deployment(name).await?;
+        let contract = match &deployment.placement {
+            Some(placement) => {
+                self.chain()
+                    .record::<ledger::body::Contract>(placement.contract)
+                    .await?
+            }
+            None => None,
+        };
+        if deployment.ended.is_none() || contract.is_some_and(|known| known.body.ended().is_none()) {
+            return Err(BotError::Usage(format!("{name:?} has not ended; cancel it first")));
+        }
+        self.let_go(name);
+        Ok(self.shared.deployments.lock().await.remove(name)?)
+    }
+
     /// Cancels a contract unless it has ended or never was.
     pub(super) async fn cancel_contract(&self, contract: Id) -> Result<(), BotError> {
         let known = self.chain().record::<ledger::body::Contract>(contract).await?;

@@ -1,8 +1,8 @@
 //! Keeping a deployment: one task each, from the search for a node to the last period.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use chain_client::Proven;
+use chain_client::{Proven, SendError};
 use ledger::{
     Operation, Timestamp, Tokens,
     body::{Contract, ContractState, Escrow},
@@ -19,6 +19,8 @@ use crate::{
 
 /// Pause between looks while a workload is being brought up.
 const EAGER: Duration = Duration::from_millis(300);
+/// Pause after a look at a chain that is out of reach.
+const BLIND: Duration = Duration::from_secs(1);
 /// Looks in one period; more than the settlement's usual tolerance asks for.
 const LOOKS: u64 = 40;
 /// Bounds of the pause between looks at a running workload, in milliseconds.
@@ -26,9 +28,12 @@ const LOOK_MS: std::ops::RangeInclusive<u64> = 250..=10_000;
 /// Pauses between attempts to find a node, first and longest, in milliseconds.
 const SEARCH_MS: (u64, u64) = (2_000, 60_000);
 
-/// What a look at a placed deployment found out, kept from look to look.
+/// What looks at a placed deployment have found out.
+#[derive(Default)]
 struct Watch {
-    meter: Meter,
+    /// The contract as last proven; the node is asked by it while the chain is out of reach.
+    contract: Option<Proven<Contract>>,
+    meter: Option<Meter>,
     receipt_sent: Option<u32>,
     fetched: bool,
 }
@@ -69,37 +74,50 @@ impl Bot {
         }
     }
 
+    /// Stops to keep one deployment.
+    pub(super) fn let_go(&self, name: &str) {
+        let keepers = self.shared.keepers.lock();
+        let keeper = keepers.unwrap_or_else(std::sync::PoisonError::into_inner).remove(name);
+        if let Some(keeper) = keeper {
+            keeper.abort();
+        }
+    }
+
     async fn keep_one(&self, name: &str, mut stages: Stages) {
         let mut pause = SEARCH_MS.0;
         loop {
-            match self.keep_until_displaced(name, &mut stages).await {
-                Ok(()) => return,
-                Err(error) if stages.is_listened() => {
-                    // Somebody waits and has been told; without a first success there is nothing to keep.
-                    let reason = error.line();
-                    let ended = self.update(name, |known| known.ended = Some(reason)).await;
-                    if let Err(error) = ended {
-                        warn!(deployment = name, "{}", error.line());
-                    }
-                    stages.failed(error.into());
-                    return;
+            let began = Instant::now();
+            let Err(error) = self.place_and_watch(name, &mut stages).await else {
+                return;
+            };
+            if stages.is_listened() {
+                // Somebody waits and is told; without a first success there is nothing to keep.
+                let reason = error.line();
+                if let Err(error) = self.update(name, |known| known.ended = Some(reason)).await {
+                    warn!(deployment = name, "{}", error.line());
                 }
-                Err(error) => {
-                    warn!(deployment = name, "{}; next attempt in {pause} ms", error.line());
-                    sleep(Duration::from_millis(pause)).await;
-                    pause = pause.saturating_mul(2).min(SEARCH_MS.1);
-                }
+                stages.failed(error.into());
+                return;
             }
+            if began.elapsed() > Duration::from_millis(SEARCH_MS.1) {
+                pause = SEARCH_MS.0;
+            }
+            warn!(deployment = name, "{}; next attempt in {pause} ms", error.line());
+            sleep(Duration::from_millis(pause)).await;
+            pause = pause.saturating_mul(2).min(SEARCH_MS.1);
         }
     }
 
     /// Places a deployment where it is not, and watches it until it is over. An error means that no node was found.
-    async fn keep_until_displaced(&self, name: &str, stages: &mut Stages) -> Result<(), BotError> {
+    async fn place_and_watch(&self, name: &str, stages: &mut Stages) -> Result<(), BotError> {
         loop {
             let deployment = self.deployment(name).await?;
             let placement = match &deployment.placement {
                 Some(placement) => placement.clone(),
-                None if deployment.ended.is_some() || deployment.periods_left() == 0 => return Ok(()),
+                None if deployment.ended.is_some() => return Ok(()),
+                None if deployment.periods_left() == 0 => {
+                    return self.finish(name, "all periods are over", stages).await;
+                }
                 None => self.place(&deployment, stages).await?,
             };
             if !self.watch(name, &placement, stages).await {
@@ -110,15 +128,23 @@ impl Bot {
 
     /// Watches a placement. Returns whether another one is to be found.
     async fn watch(&self, name: &str, placement: &Placement, stages: &mut Stages) -> bool {
-        let mut watch: Option<Watch> = None;
+        let mut watch = Watch::default();
+        let mut said = String::new();
         loop {
             match self.look(name, placement, &mut watch, stages).await {
-                Ok(Step::LookAgain(pause)) => sleep(pause).await,
+                Ok(Step::LookAgain(pause)) => {
+                    said.clear();
+                    sleep(pause).await;
+                }
                 Ok(Step::Displaced) => return true,
                 Ok(Step::Over) => return false,
                 Err(error) => {
-                    info!(deployment = name, "{}", error.line());
-                    sleep(Duration::from_millis(*LOOK_MS.start()).max(EAGER)).await;
+                    let text = error.line();
+                    if text != said {
+                        warn!(deployment = name, "{text}; looking again");
+                        said = text;
+                    }
+                    sleep(BLIND).await;
                 }
             }
         }
@@ -128,36 +154,43 @@ impl Bot {
         &self,
         name: &str,
         placement: &Placement,
-        watch: &mut Option<Watch>,
+        watch: &mut Watch,
         stages: &mut Stages,
     ) -> Result<Step, BotError> {
-        let contract = self.chain().record::<Contract>(placement.contract).await?;
+        match self.chain().record::<Contract>(placement.contract).await {
+            Ok(contract) => watch.contract = contract,
+            Err(error) => {
+                // What the customer sees of its workload does not depend on the chain.
+                self.observe(placement, watch, stages).await;
+                return Err(error.into());
+            }
+        }
         let head = match self.chain().head() {
             Some(head) => head,
             None => self.chain().sync().await?,
         };
-        let deployment = self.update_settled(name, contract.as_ref()).await?;
-        if deployment.ended.is_some() && contract.as_ref().is_some_and(|known| known.body.ended().is_none()) {
+        let deployment = self.update_settled(name, watch.contract.as_ref()).await?;
+        let live = watch
+            .contract
+            .as_ref()
+            .is_some_and(|known| known.body.ended().is_none());
+        if deployment.ended.is_some() && live {
             self.cancel_contract(placement.contract).await?;
             return Ok(Step::LookAgain(EAGER));
         }
-        let pause = match &contract {
-            Some(known) => self.observe(placement, known, watch, stages).await,
-            None => EAGER,
-        };
-        if stages.is_listened()
-            && let Some(known) = &contract
-            && matches!(known.body.state, ContractState::Active { .. })
-        {
+        let pause = self.observe(placement, watch, stages).await;
+        let contract = watch.contract.as_ref();
+        let runs = contract.is_some_and(|known| matches!(known.body.state, ContractState::Active { .. }));
+        if stages.is_listened() && runs {
             let view = self.view(&deployment).await?;
             stages.reached("micro-VM up", &format!("contract {}", placement.contract));
             stages.done(view);
         }
         let seen = Seen {
-            contract: contract.as_ref().map(|known| (&known.body, known.record.author)),
+            contract: contract.map(|known| (&known.body, known.record.author)),
             now: head.time,
             customer: self.id(),
-            receipt_sent: watch.as_ref().and_then(|watch| watch.receipt_sent),
+            receipt_sent: watch.receipt_sent,
         };
         match decide(&deployment, placement, seen) {
             Next::Wait => Ok(Step::LookAgain(pause)),
@@ -172,16 +205,21 @@ impl Bot {
                 Ok(Step::Displaced)
             }
             Next::Redeploy { reason } | Next::Finish { reason } => {
-                info!(deployment = name, "over: {reason}");
-                let ended = reason.clone();
-                self.update(name, |known| {
-                    known.ended.get_or_insert(ended);
-                })
-                .await?;
-                stages.failed(BotError::Refused(reason).into());
+                self.finish(name, &reason, stages).await?;
                 Ok(Step::Over)
             }
         }
+    }
+
+    /// Takes note that a deployment is over.
+    async fn finish(&self, name: &str, reason: &str, stages: &mut Stages) -> Result<(), BotError> {
+        info!(deployment = name, "over: {reason}");
+        self.update(name, |known| {
+            known.ended.get_or_insert_with(|| reason.to_owned());
+        })
+        .await?;
+        stages.failed(BotError::Refused(reason.to_owned()).into());
+        Ok(())
     }
 
     /// Takes note of how many periods are settled, if that is more than was known.
@@ -207,30 +245,17 @@ impl Bot {
     }
 
     /// Asks the node how it is, and takes note. Returns the pause until the next look.
-    async fn observe(
-        &self,
-        placement: &Placement,
-        contract: &Proven<Contract>,
-        watch: &mut Option<Watch>,
-        stages: &mut Stages,
-    ) -> Duration {
-        let rule = &contract.body.signed.agreement.rule;
-        let look_ms = (rule.period_ms / LOOKS).clamp(*LOOK_MS.start(), *LOOK_MS.end());
-        let watch = watch.get_or_insert_with(|| Watch {
-            // Two looks and the time that they take may lie between.
-            meter: Meter::new(look_ms.saturating_mul(3).saturating_add(1_000)),
-            receipt_sent: None,
-            fetched: false,
-        });
-        let contract_id = placement.contract;
-        let asked = self
-            .ask_node(placement.node, &Request::Status { contract: contract_id })
-            .await;
+    async fn observe(&self, placement: &Placement, watch: &mut Watch, stages: &mut Stages) -> Duration {
+        let Some(contract) = watch.contract.as_ref().map(|known| known.body.clone()) else {
+            return EAGER;
+        };
+        let id = placement.contract;
+        let asked = self.ask_node(placement.node, &Request::Status { contract: id }).await;
         let state = match asked {
             Ok(Answer::Status { state, .. }) => Some(state),
             _ => None,
         };
-        let active = match contract.body.state {
+        let active = match contract.state {
             ContractState::Active { since, period, .. } => Some((since, period)),
             _ => None,
         };
@@ -244,50 +269,50 @@ impl Bot {
         let Some((since, period)) = active else {
             return EAGER;
         };
-        let (time, running) = (now(), state == Some(State::Running));
-        if watch.meter.is_empty() && running {
-            // The first look comes a moment after the node said that it runs.
-            watch.meter.saw(since, true);
-        }
-        watch.meter.saw(time, running);
-        watch
+        let period_ms = contract.signed.agreement.rule.period_ms;
+        let look_ms = (period_ms / LOOKS).clamp(*LOOK_MS.start(), *LOOK_MS.end());
+        // Two looks and the time that they take may lie between.
+        let meter = watch
             .meter
-            .forget_before(contract.body.period_end(since, period.saturating_sub(2)));
+            .get_or_insert_with(|| Meter::new(look_ms.saturating_mul(3).saturating_add(1_000)));
+        let running = state == Some(State::Running);
+        if meter.is_empty() && running {
+            // The first look comes a moment after the node said that it runs.
+            meter.saw(since, true);
+        }
+        meter.saw(now(), running);
+        meter.forget_before(
+            period
+                .checked_sub(1)
+                .map_or(since, |before| contract.period_end(since, before)),
+        );
         Duration::from_millis(look_ms)
     }
 
     async fn send_receipt(
         &self,
         placement: &Placement,
-        watch: &mut Option<Watch>,
+        watch: &mut Watch,
         period: u32,
         (from, to): (Timestamp, Timestamp),
     ) {
-        let up_ms = watch.as_ref().map_or(0, |watch| watch.meter.up_ms(from, to));
+        let up_ms = watch.meter.as_ref().map_or(0, |meter| meter.up_ms(from, to));
         let contract = placement.contract;
         let receipt = Operation::Receipt {
             contract,
             period,
             up_ms,
         };
-        let sent = match self.send(receipt).await {
-            Ok(_) => true,
+        match self.send(receipt).await {
+            Ok(_) => info!(%contract, period, up_ms, "receipt"),
             // Settled by the rule meanwhile, or sent before a restart.
-            Err(BotError::Send(chain_client::SendError::Refused(refusal))) => {
-                info!(%contract, period, "receipt: {refusal}");
-                true
-            }
+            Err(BotError::Send(SendError::Refused(refusal))) => info!(%contract, period, "receipt: {refusal}"),
             Err(error) => {
                 warn!(%contract, period, "receipt: {}", error.line());
-                false
-            }
-        };
-        if sent {
-            info!(%contract, period, up_ms, "receipt");
-            if let Some(watch) = watch {
-                watch.receipt_sent = Some(period);
+                return;
             }
         }
+        watch.receipt_sent = Some(period);
     }
 
     /// What a placement has cost so far.

@@ -118,6 +118,11 @@ pub(crate) enum Command {
         /// The deployment.
         name: String,
     },
+    /// Takes a deployment that has ended off the list.
+    Forget {
+        /// The deployment.
+        name: String,
+    },
 }
 
 #[derive(Args)]

@@ -94,6 +94,7 @@ fn plain_request(command: Command) -> Result<Request, Failure> {
         },
         Command::Ps => Request::Ps,
         Command::Cancel { name } => Request::Cancel { name },
+        Command::Forget { name } => Request::Forget { name },
         _ => Request::Status,
     })
 }

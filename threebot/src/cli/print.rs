@@ -147,7 +147,7 @@ fn size(bytes: u64) -> String {
     for (shift, unit) in [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")] {
         let whole = bytes >> shift;
         if whole > 0 {
-            let tenths = (bytes >> (shift - 10)).saturating_sub(whole << 10) * 10 >> 10;
+            let tenths = ((bytes >> (shift - 10)).saturating_sub(whole << 10) * 10) >> 10;
             return format!("{whole}.{tenths} {unit}");
         }
     }

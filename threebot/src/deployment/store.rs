@@ -17,7 +17,7 @@ const MAX_FILE: u64 = 256 * 1024;
 /// Why deployments cannot be kept.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// A file cannot be read.
+    /// A file cannot be read or removed.
     #[error("deployment file {path}")]
     Read {
         /// The file.
@@ -38,7 +38,7 @@ pub enum StoreError {
     #[error("keep deployment")]
     Write(#[source] HomeError),
     /// There are too many.
-    #[error("{MAX_DEPLOYMENTS} deployments are kept already; cancel or forget one first")]
+    #[error("{MAX_DEPLOYMENTS} deployments are kept already; cancel what is no longer needed and `threebot forget` it")]
     Full,
 }
 
@@ -107,6 +107,21 @@ impl Deployments {
         self.all.insert(name, deployment);
         Ok(())
     }
+
+    /// Forgets one.
+    ///
+    /// # Errors
+    /// [`StoreError`] when its file could not be removed; it is still known then.
+    pub fn remove(&mut self, name: &str) -> Result<(), StoreError> {
+        let path = self.directory.join(format!("{name}.json"));
+        match fs::remove_file(&path) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => Err(StoreError::Read { path, source }),
+            _ => {
+                self.all.remove(name);
+                Ok(())
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -124,6 +139,9 @@ mod tests {
         store.put(kept.clone()).unwrap();
         let again = Deployments::open(directory.path().to_owned()).unwrap();
         assert_eq!(again.get("web"), Some(&kept));
+        store.remove("web").unwrap();
+        let without = Deployments::open(directory.path().to_owned()).unwrap();
+        assert_eq!(without.get("web"), None);
     }
 
     #[test]

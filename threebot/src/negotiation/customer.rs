@@ -42,6 +42,7 @@ pub struct Customer {
 }
 
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "one value a negotiation")]
 enum State {
     /// Asked or countered; an offer is to come.
     Bidding {

@@ -40,7 +40,6 @@ pub struct Farmer {
 }
 
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "one value a negotiation")]
 enum State {
     /// A request is to come.
     Listening,

@@ -15,7 +15,6 @@ pub type Reason = Text<200>;
 
 /// One message of the protocol `zos/bot/1`.
 #[derive(Debug, Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
-#[expect(clippy::large_enum_variant, reason = "messages are short-lived")]
 pub enum Message {
     /// Customer: what it wants.
     Request(Request),

@@ -228,7 +228,7 @@ fn the_same_layout_gives_the_same_bytes() {
     let layout = Layout::new(&[(layer, Pack::Zstd)]);
     let first = fs::read(layout.import().unwrap().root).unwrap();
     assert_eq!(fs::read(layout.import().unwrap().root).unwrap(), first);
-    assert!(first.len() % 4096 == 0 && first.starts_with(b"hsqs"));
+    assert!(first.len().is_multiple_of(4096) && first.starts_with(b"hsqs"));
 }
 
 #[test]

@@ -80,6 +80,10 @@ async fn reply(bot: &Bot, request: Request) -> Result<Reply, BotError> {
             bot.cancel(&name).await?;
             Reply::Nothing
         }
+        Request::Forget { name } => {
+            bot.forget(&name).await?;
+            Reply::Nothing
+        }
         Request::Deploy { .. } | Request::Tunnel { .. } => {
             return Err(BotError::Usage("this request has a conversation of its own".into()));
         }
