@@ -4,6 +4,8 @@ use std::fs;
 
 use anyhow::{Context, Result};
 
+use node_api::image::GUEST_MODULES;
+
 use crate::cpio::Tree;
 use crate::modules::{Index, Selection};
 use crate::sources::KernelTree;
@@ -25,9 +27,6 @@ const MODULES: [&str; 13] = [
     "button",
 ];
 
-/// File that lists the modules in the order of loading, a name a line; each is `/lib/modules/NAME.ko`.
-pub const LIST: &str = "/etc/modules";
-
 /// The guest's initial root as an archive, not compressed: its kernel unpacks it in the least time so, and inside the
 /// node's image it is compressed with the rest.
 ///
@@ -41,16 +40,22 @@ pub fn initramfs(guest_init: &[u8], kernel: &KernelTree) -> Result<Vec<u8>> {
         tree.directory(directory, 0o755)?;
     }
     tree.add_file("/init", 0o755, guest_init.to_vec())?;
-    tree.add_file(LIST, 0o444, list(&selection).into_bytes())?;
+    tree.add_file(GUEST_MODULES, 0o444, list(&selection).into_bytes())?;
     for name in &selection {
         let path = index.path(name).with_context(|| format!("module {name}"))?;
         let path = kernel.modules.join(path);
         let bytes = fs::read(&path).with_context(|| format!("read {}", path.display()))?;
-        tree.add_file(&format!("/lib/modules/{name}.ko"), 0o444, bytes)?;
+        tree.add_file(&place(name), 0o444, bytes)?;
     }
     tree.to_cpio()
 }
 
 fn list(selection: &Selection) -> String {
-    selection.iter().fold(String::new(), |text, name| text + name + "\n")
+    selection
+        .iter()
+        .fold(String::new(), |text, name| text + &place(name) + "\n")
+}
+
+fn place(module: &str) -> String {
+    format!("/lib/modules/{module}.ko")
 }

@@ -21,6 +21,8 @@ pub const VMM: &str = "/bin/vmm";
 pub const GUEST_KERNEL: &str = "/lib/guest/vmlinux.zst";
 /// Guest initial ram file system, an uncompressed cpio.
 pub const GUEST_INITRD: &str = "/lib/guest/initrd.cpio";
+/// Inside the guest's initial ram file system: the modules that `guest-init` loads, in order, the path of a `.ko` file a line.
+pub const GUEST_MODULES: &str = "/etc/modules";
 /// What a farm adds to the image, unpacked by the kernel from a second initramfs. Absent in the plain image.
 pub const FARM_MEDIA: &str = "/etc/zos/farm.json";
 /// Least memory of a node in MiB.

@@ -5,7 +5,11 @@ use std::time::Duration;
 /// One line, without its end. `uptime` is the time since the kernel started.
 #[must_use]
 pub fn line(uptime: Duration, program: &str, text: &str) -> String {
-    format!("[zos +{}.{:03}] {program}: {text}", uptime.as_secs(), uptime.subsec_millis())
+    format!(
+        "[zos +{}.{:03}] {program}: {text}",
+        uptime.as_secs(),
+        uptime.subsec_millis()
+    )
 }
 
 /// Takes a line apart: uptime, program, text. `None` for whatever is no such line.

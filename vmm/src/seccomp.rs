@@ -70,6 +70,10 @@ const COMMON: &[i64] = &[
     libc::SYS_write,
 ];
 
+/// Calls of a processor's thread beyond [`COMMON`]. A guest that resets its socket device ends the connections that wait for
+/// it, and the reset is served on the processor's thread.
+const VCPU: &[i64] = &[libc::SYS_close];
+
 /// Calls of a disk's thread beyond [`COMMON`].
 const DISK: &[i64] = &[libc::SYS_fallocate, libc::SYS_fdatasync, libc::SYS_lseek];
 
@@ -107,7 +111,7 @@ fn program(thread: Thread) -> Result<BpfProgram, seccompiler::BackendError> {
 
 fn rules(thread: Thread) -> Result<BTreeMap<i64, Vec<SeccompRule>>, seccompiler::BackendError> {
     let own = match thread {
-        Thread::Vcpu => &[][..],
+        Thread::Vcpu => VCPU,
         Thread::Disk => DISK,
         Thread::Main => MAIN,
     };
@@ -160,6 +164,11 @@ mod tests {
             assert!(!names(thread).contains(&"unknown"));
             assert!(!program(thread).unwrap().is_empty());
         }
+    }
+
+    #[test]
+    fn a_processor_that_resets_a_device_may_end_its_connections() {
+        assert!(names(Thread::Vcpu).contains(&"close"));
     }
 
     #[test]

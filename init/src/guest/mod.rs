@@ -15,7 +15,10 @@ pub mod workload;
 
 use std::{ffi::CString, fs, io, path::Path};
 
-use node_api::guest::{Config, Network};
+use node_api::{
+    guest::{Config, Network},
+    image::GUEST_MODULES,
+};
 
 use crate::{
     console, ending, link,
@@ -23,8 +26,6 @@ use crate::{
     sys,
 };
 
-/// The modules to load, in order: a path a line.
-pub const MODULES: &str = "/etc/modules";
 /// The only network interface.
 const INTERFACE: &str = "eth0";
 
@@ -91,7 +92,7 @@ fn boot() -> Result<running::Guest, GuestError> {
 /// Loads what the list names. A module that the machine has no device for costs nothing; one that is needed is missed
 /// soon enough, with the reason already on the console.
 fn load_modules() {
-    let list = fs::read_to_string(MODULES).unwrap_or_default();
+    let list = fs::read_to_string(GUEST_MODULES).unwrap_or_default();
     let mut loaded = 0_usize;
     for path in list
         .lines()

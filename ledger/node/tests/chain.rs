@@ -1,4 +1,5 @@
 //! One validator with a real engine and database, asked by a light client over the real link.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::{net::SocketAddr, path::Path};
 
