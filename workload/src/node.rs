@@ -73,6 +73,11 @@ pub enum Answer {
     },
     /// The tunnel is open; raw bytes follow.
     Tunnel,
+    /// Not possible now, and worth asking again: the workload does not run yet, or does not listen yet.
+    NotReady {
+        /// Why, one line.
+        reason: Text<256>,
+    },
     /// The node does not do it, with one line that says why.
     Refused {
         /// The reason.
@@ -166,7 +171,8 @@ mod tests {
                 uptime_ms: 1,
                 restarts: 2,
             },
-            Answer::Refused { reason },
+            Answer::Refused { reason: reason.clone() },
+            Answer::NotReady { reason },
             Answer::Tunnel,
         ];
         for answer in answers {

@@ -70,6 +70,9 @@ pub enum AgentError {
     /// The peer link's port.
     #[error("peer link")]
     Bind(#[from] peer_link::BindError),
+    /// The peer link's socket is lost.
+    #[error("the peer link lost its socket; a new agent opens another")]
+    LinkLost,
     /// A file or directory that must be usable is not.
     #[error("{0}")]
     Io(&'static str, #[source] io::Error),
@@ -110,12 +113,14 @@ fn read_settings() -> Settings {
 pub async fn run() -> Result<(), AgentError> {
     let settings = read_settings();
     let mut terminate = signal(SignalKind::terminate()).map_err(io_error("signals"))?;
-    let mut agent = tokio::select! {
-        agent = Agent::start(settings) => agent?,
+    let (mut agent, mut serving) = tokio::select! {
+        started = Agent::start(settings) => started?,
         _ = terminate.recv() => return Ok(()),
     };
     tokio::select! {
         ended = agent.reconcile_forever() => match ended? {},
+        // The guests go on; the next agent takes them over.
+        () = serving.ended() => return Err(AgentError::LinkLost),
         _ = terminate.recv() => {}
     }
     agent.farewell().await;
@@ -207,7 +212,6 @@ struct Agent {
     rules: Option<guest_net::Input>,
     heartbeat: Heartbeat,
     height: watch::Receiver<Option<u64>>,
-    _serving: Serving,
 }
 
 /// Tells init that the loop turns, and once that the agent is ready.
@@ -252,7 +256,7 @@ impl Heartbeat {
 
 impl Agent {
     /// Everything up to the loop. Waits for a data disk for as long as it takes.
-    async fn start(settings: Settings) -> Result<Self, AgentError> {
+    async fn start(settings: Settings) -> Result<(Self, Serving), AgentError> {
         let mut heartbeat = Heartbeat::connect();
         let network = Network::start()?;
         let mut storage = Storage::new(Places::default(), settings.erase.clone());
@@ -298,7 +302,7 @@ impl Agent {
         };
         let (heights, height) = watch::channel(None);
         spawn_member(&settings, endpoint, &home, me, &shared, &images, said, heights);
-        Ok(Self {
+        let agent = Self {
             console: Console::new(&settings.console),
             settings,
             storage,
@@ -312,8 +316,8 @@ impl Agent {
             rules: None,
             heartbeat,
             height,
-            _serving: serving,
-        })
+        };
+        Ok((agent, serving))
     }
 
     async fn reconcile_forever(&mut self) -> Result<Infallible, AgentError> {

@@ -24,6 +24,7 @@ impl Bot {
         let connection = self.node_link(node).await?;
         match connection.call(request, MAX_ANSWER, DEADLINE).await? {
             Answer::Refused { reason } => Err(BotError::Refused(format!("the node refused: {reason}"))),
+            Answer::NotReady { reason } => Err(BotError::Unreachable(format!("not ready yet: {reason}"))),
             answer => Ok(answer),
         }
     }
@@ -57,6 +58,7 @@ impl Bot {
         match stream.receive_within(MAX_ANSWER, DEADLINE).await? {
             Answer::Tunnel => Ok((connection, stream)),
             Answer::Refused { reason } => Err(BotError::Refused(format!("the node refused: {reason}"))),
+            Answer::NotReady { reason } => Err(BotError::Unreachable(format!("not ready yet: {reason}"))),
             _ => Err(BotError::Refused("the node answered something else".into())),
         }
     }

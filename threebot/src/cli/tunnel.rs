@@ -22,8 +22,12 @@ pub(super) async fn run(home: Home, name: String, ports: Ports, json: bool) -> R
     let taken = |error: std::io::Error| failure(FailureKind::Local, format!("listen on {}: {error}", ports.local));
     let listener = TcpListener::bind(ports.local).await.map_err(taken)?;
     let local = listener.local_addr().map_err(taken)?;
-    // One try, so that a wrong name or port is said at once.
-    drop(open(&home, &name, ports.remote).await?);
+    // One try, so that a wrong name or port is said at once. A workload that does not listen yet may do so later.
+    match open(&home, &name, ports.remote).await {
+        Ok(stream) => drop(stream),
+        Err(failure) if failure.kind == FailureKind::Network => print::note(&failure.text),
+        Err(failure) => return Err(failure),
+    }
     say(local, &name, ports.remote, json);
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {

@@ -47,6 +47,12 @@ fn refused(reason: &str) -> Answer {
     }
 }
 
+fn not_ready(reason: &str) -> Answer {
+    Answer::NotReady {
+        reason: Text::lossy(reason),
+    }
+}
+
 async fn respond(server: Arc<Server>, request: Request, mut stream: Stream) -> Result<(), LinkError> {
     let contract = request.contract();
     let answer = match server.entry(contract, stream.peer()) {
@@ -148,13 +154,13 @@ impl Server {
 
     async fn log(&self, contract: Id, from: u64) -> Answer {
         let Some(vm) = vm_id(contract) else {
-            return refused("the workload does not run");
+            return not_ready("the workload does not run");
         };
         let socket = registry::directory(&self.run, &vm).join("vsock");
         let asked = tokio::task::spawn_blocking(move || Guest::connect(&socket)?.log(from)).await;
         match asked {
             Ok(Ok((from, bytes))) => Answer::Log { from, bytes },
-            Ok(Err(error)) => refused(&format!("the guest does not answer: {}", crate::text::chain(&error))),
+            Ok(Err(error)) => not_ready(&format!("the guest does not answer: {}", crate::text::chain(&error))),
             Err(_) => refused("the guest could not be asked"),
         }
     }
@@ -168,11 +174,11 @@ impl Server {
             return Err(refused("the workload does not name this port"));
         }
         let slot = self.shared.guests().get(&contract).map(|guest| guest.slot);
-        let slot = slot.ok_or_else(|| refused("the workload does not run"))?;
+        let slot = slot.ok_or_else(|| not_ready("the workload does not run"))?;
         match timeout(CONNECT, TcpStream::connect((slot.guest(), port))).await {
             Ok(Ok(stream)) => Ok(stream),
-            Ok(Err(error)) => Err(refused(&format!("port {port} of the workload: {error}"))),
-            Err(_) => Err(refused(&format!("port {port} of the workload does not answer"))),
+            Ok(Err(error)) => Err(not_ready(&format!("port {port} of the workload: {error}"))),
+            Err(_) => Err(not_ready(&format!("port {port} of the workload does not answer"))),
         }
     }
 }
