@@ -67,6 +67,18 @@ impl Protocols {
 #[derive(Debug)]
 pub struct Serving(JoinHandle<()>);
 
+impl Serving {
+    /// Waits until peers are answered no more: the endpoint was closed, or it lost its socket for good. It may lose it when
+    /// the network's interfaces change just while the process starts another, whose copy of the socket still holds the
+    /// port. The endpoint is of no use then; a program whose work is this link ends itself to be started again.
+    pub async fn ended(&mut self) {
+        if !self.0.is_finished() {
+            // Whether the task returned or was aborted, nobody answers.
+            let _ = (&mut self.0).await;
+        }
+    }
+}
+
 impl Drop for Serving {
     fn drop(&mut self) {
         self.0.abort();

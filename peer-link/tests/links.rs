@@ -213,3 +213,13 @@ async fn pool_pauses_after_a_failed_dial() {
         Err(DialError::BackingOff { .. })
     ));
 }
+
+#[tokio::test]
+async fn serving_ends_with_its_endpoint() {
+    let (server, mut serving) = length_server(31).await;
+    let early = tokio::time::timeout(Duration::from_millis(50), serving.ended()).await;
+    assert!(early.is_err(), "it goes on while the endpoint lives");
+    server.close().await;
+    serving.ended().await;
+    serving.ended().await;
+}

@@ -212,6 +212,8 @@ struct Agent {
     rules: Option<guest_net::Input>,
     heartbeat: Heartbeat,
     height: watch::Receiver<Option<u64>>,
+    /// What went wrong in the last cycle.
+    complaint: String,
 }
 
 /// Tells init that the loop turns, and once that the agent is ready.
@@ -316,6 +318,7 @@ impl Agent {
             rules: None,
             heartbeat,
             height,
+            complaint: String::new(),
         };
         Ok((agent, serving))
     }
@@ -329,7 +332,9 @@ impl Agent {
 
     /// One turn: look, plan, do, tell.
     async fn cycle(&mut self) {
-        step_storage(&mut self.storage);
+        if step_storage(&mut self.storage) == Disks::More {
+            self.replicate_identity();
+        }
         self.network.collect();
         let hardware = capacity::observe(Path::new("/"));
         let capacity = capacity::capacity(&hardware, &capacity::media(self.storage.pool().disks()));
@@ -366,10 +371,24 @@ impl Agent {
         self.heartbeat.beat(up);
     }
 
+    /// Sees to it that a disk that has come later holds a copy of the identity as well.
+    fn replicate_identity(&mut self) {
+        let directories: Vec<_> = self
+            .storage
+            .pool()
+            .disks()
+            .iter()
+            .map(|disk| disk.directory.clone())
+            .collect();
+        if let Err(error) = identity::load_or_make(&directories) {
+            say(&format!("identity not copied to all disks: {}", chain(&error)));
+        }
+    }
+
     async fn reconcile(&mut self, mru: u64) {
         let observed = match self.vms.observe(self.storage.pool(), mru, uptime()) {
             Ok(observed) => observed,
-            Err(error) => return self.say_once(&format!("look at the workloads: {error}")),
+            Err(error) => return self.complain(format!("look at the workloads: {error}")),
         };
         let images = self.images.clone();
         let desired = self
@@ -381,14 +400,19 @@ impl Agent {
         for action in &plan.actions {
             announce(action);
         }
-        if let Err(failed) = reconcile::execute(plan, &mut self.vms).await {
-            self.say_once(&chain(&failed));
+        match reconcile::execute(plan, &mut self.vms).await {
+            Ok(()) => self.complaint.clear(),
+            Err(failed) => self.complain(chain(&failed)),
         }
         self.slots.send_replace(self.vms.slots());
     }
 
-    fn say_once(&self, text: &str) {
-        say(text);
+    /// Says what is wrong, once for as long as it stays the same.
+    fn complain(&mut self, text: String) {
+        if self.complaint != text {
+            say(&text);
+            self.complaint = text;
+        }
     }
 
     /// Keeps the rules of the guests' network in force before any guest starts.
@@ -464,22 +488,34 @@ fn announce(action: &reconcile::Action) {
     }
 }
 
-fn step_storage(storage: &mut Storage) {
+/// Whether a step has brought another data disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Disks {
+    Same,
+    More,
+}
+
+fn step_storage(storage: &mut Storage) -> Disks {
+    let mut disks = Disks::Same;
     match tokio::task::block_in_place(|| storage.step()) {
         Ok(events) => {
             for event in events {
                 say(&event.to_string());
+                if matches!(event, storage::Event::Mounted(_)) {
+                    disks = Disks::More;
+                }
             }
         }
         Err(error) => say(&format!("list the disks: {error}")),
     }
+    disks
 }
 
 async fn wait_for_identity(storage: &mut Storage, heartbeat: &mut Heartbeat) -> Result<Identity, AgentError> {
     let began = Instant::now();
     let mut said = false;
     loop {
-        step_storage(storage);
+        let _ = step_storage(storage);
         if !storage.pool().disks().is_empty() {
             let directories: Vec<_> = storage
                 .pool()

@@ -30,9 +30,9 @@ pub struct NodeOptions {
     pub iso: PathBuf,
     /// By what it boots.
     pub firmware: Firmware,
-    /// Its disks; none means an empty one.
+    /// Disks besides the empty one.
     pub disks: Vec<Disk>,
-    /// Size in bytes of the empty disk.
+    /// Size in bytes of its empty disk; 0 means none.
     pub disk_bytes: u64,
     /// Memory in MiB.
     pub memory_mib: u32,
@@ -47,7 +47,7 @@ impl NodeOptions {
             iso,
             firmware: Firmware::Bios,
             disks: Vec::new(),
-            disk_bytes: 8 << 30,
+            disk_bytes: 3 << 30,
             memory_mib: MEMORY,
         }
     }
@@ -75,7 +75,7 @@ impl Node {
             .memory_mib(options.memory_mib)
             .forward(Protocol::Udp, link, LINK);
         config.disks.clone_from(&options.disks);
-        if config.disks.is_empty() {
+        if options.disk_bytes > 0 {
             let disk = directory.join("disk.img");
             let made = File::create(&disk).and_then(|file| file.set_len(options.disk_bytes));
             made.with_context(|| format!("make {}", disk.display()))?;

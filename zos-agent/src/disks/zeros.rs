@@ -10,10 +10,12 @@ use std::{
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
-use rustix::fs::{Advice, fadvise};
+use rustix::fs::{Advice, OFlags, fadvise, fcntl_getfl, fcntl_setfl};
 
 /// Bytes read at a time.
 const CHUNK: usize = 1 << 20;
+/// Alignment of the buffer in bytes; no device asks for more.
+const ALIGNMENT: usize = 4096;
 
 /// How far a full read has come; shared with the status screen.
 #[derive(Debug, Default)]
@@ -35,20 +37,31 @@ pub enum Found {
     Cancelled,
 }
 
-/// Reads all of `disk`. Blocks for as long as that takes.
+/// Reads all of `disk`, past the page cache where the device allows it. Blocks for as long as that takes.
 ///
 /// # Errors
 /// The device's error at the first block that cannot be read.
 pub fn read_fully(disk: &File, bytes: u64, progress: &Progress) -> io::Result<Found> {
-    let mut buffer = vec![0_u8; CHUNK];
+    let mut direct = set_direct(disk, true).is_ok();
+    let mut buffer = vec![0_u8; CHUNK + ALIGNMENT];
+    let start = buffer.as_ptr().align_offset(ALIGNMENT).min(ALIGNMENT);
     let mut offset = 0;
     while offset < bytes {
         if progress.cancel.load(Ordering::Relaxed) {
             return Ok(Found::Cancelled);
         }
         let length = CHUNK.min(usize::try_from(bytes - offset).unwrap_or(CHUNK));
-        let chunk = &mut buffer[..length];
-        disk.read_exact_at(chunk, offset)?;
+        let chunk = &mut buffer[start..start + length];
+        match disk.read_exact_at(chunk, offset) {
+            Ok(()) => {}
+            // Direct reads want whole blocks, which the end of a file need not be.
+            Err(error) if direct && error.kind() == io::ErrorKind::InvalidInput => {
+                set_direct(disk, false)?;
+                direct = false;
+                continue;
+            }
+            Err(error) => return Err(error),
+        }
         if !is_zero(chunk) {
             let at = chunk
                 .iter()
@@ -58,12 +71,20 @@ pub fn read_fully(disk: &File, bytes: u64, progress: &Progress) -> io::Result<Fo
             return Ok(Found::Data(offset + at));
         }
         let read = u64::try_from(length).unwrap_or(0);
-        // Keeps a large disk from pushing everything else out of the page cache; only advice, so a refusal is no matter.
-        _ = fadvise(disk, offset, std::num::NonZeroU64::new(read), Advice::DontNeed);
+        if !direct {
+            // Keeps a large disk from pushing everything else out of the page cache; only advice, so a refusal is no matter.
+            _ = fadvise(disk, offset, std::num::NonZeroU64::new(read), Advice::DontNeed);
+        }
         offset += read;
         progress.done.store(offset, Ordering::Relaxed);
     }
     Ok(Found::Zeros)
+}
+
+fn set_direct(disk: &File, direct: bool) -> io::Result<()> {
+    let mut flags = fcntl_getfl(disk)?;
+    flags.set(OFlags::DIRECT, direct);
+    Ok(fcntl_setfl(disk, flags)?)
 }
 
 /// Compares with zeros that are there: libc compares a vector at a time whatever this program was optimized for.

@@ -202,11 +202,14 @@ impl Member {
                 .filter(|(_, entry)| entry.contract.ended().is_none());
             live.map(|(id, entry)| (*id, entry.clone())).collect()
         };
+        // One contract's trouble holds up no other.
+        let mut trouble = None;
         for (id, entry) in live {
-            self.prepare(id, &entry).await?;
-            self.answer(id, &head).await?;
+            let prepared = self.prepare(id, &entry).await;
+            let answered = self.answer(id, &head).await;
+            trouble = trouble.or(prepared.and(answered).err());
         }
-        Ok(())
+        trouble.map_or(Ok(()), Err)
     }
 
     /// Joins, or says what has changed. Returns whether the node is a member of its farm.
