@@ -45,7 +45,7 @@ use validator::Validator;
 pub const HOST: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 2, 2));
 
 /// Whole tokens that the customer has from the chain's first block on.
-const CUSTOMER_TOKENS: u32 = 1_000;
+pub const CUSTOMER_TOKENS: u32 = 1_000;
 
 /// A running grid. Dropping it ends everything in it.
 #[derive(Debug)]
@@ -105,6 +105,18 @@ impl Grid {
             customer,
             validator,
         })
+    }
+
+    /// Starts a grid with a farm, and boots a node that is registered there when this returns.
+    ///
+    /// # Errors
+    /// If anything of it does not come up.
+    pub fn with_node(directory: &Path, terms: &Terms, options: &NodeOptions) -> Result<(Self, Node)> {
+        let grid = Self::start(&Programs::built()?, directory)?;
+        grid.create_farm(terms)?;
+        let mut node = grid.boot_node(options)?;
+        node.wait_until_registered()?;
+        Ok((grid, node))
     }
 
     /// Where its files are.
