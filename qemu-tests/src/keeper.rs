@@ -39,6 +39,8 @@ impl Keeper {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(errors);
         // An interrupt at the terminal is for its owner, which ends what it keeps in its own order.
         command.process_group(0);
+        // What it says is for files (https://no-color.org).
+        command.env("NO_COLOR", "1");
         let (started_sender, started) = channel();
         let (requests, inbox) = channel();
         thread::Builder::new()
