@@ -12,8 +12,8 @@ use crate::{
 
 /// Longest wait for a transaction to stand in a block.
 const SEND_DEADLINE: Duration = Duration::from_secs(60);
-/// Attempts when another transaction of the same author took the nonce.
-const NONCE_ATTEMPTS: usize = 5;
+/// Most submissions of one operation.
+const MAX_ROUNDS: usize = 1_000;
 /// Longest wait for a new head before the account is asked for again.
 const HEAD_WAIT: Duration = Duration::from_secs(2);
 
@@ -54,54 +54,57 @@ impl Author {
 impl ChainClient {
     /// Sends an operation and waits until it is proven that it stands on the chain. Returns the head that proves it.
     ///
+    /// The operation is signed again only when it is proven that another transaction used the nonce: the account names the
+    /// transaction that used its last one, so a lost or false answer never makes anything happen twice.
+    ///
     /// # Errors
     /// [`SendError::Refused`] with the rule that it breaks; otherwise what became of it is not known.
     pub async fn send(&self, author: &Author, operation: Operation) -> Result<Header, SendError> {
-        let mut last = None;
-        for _ in 0..NONCE_ATTEMPTS {
-            let nonce = self.next_nonce(author.id).await?;
-            let signed = author.sign(self.chain(), nonce, operation.clone());
-            let request = Request::Submit(signed);
-            match self.request(&request).await? {
-                Answer::Taken => return self.wait_for(&request, author.id, nonce).await,
-                Answer::Refused(refusal @ (Refusal::NonceUsed { .. } | Refusal::NonceAhead { .. })) => {
-                    last = Some(refusal);
-                    self.next_head().await;
-                }
-                Answer::Refused(refusal) => return Err(SendError::Refused(refusal)),
-                _ => return Err(SendError::Late),
-            }
-        }
-        Err(last.map_or(SendError::Late, SendError::Refused))
-    }
-
-    async fn next_nonce(&self, author: Id) -> Result<u64, ClientError> {
-        Ok(self
-            .record::<Account>(author)
-            .await?
-            .map_or(0, |account| account.body.nonce))
-    }
-
-    /// Waits until the author's nonce is proven to be used. What does not stand in the next block is submitted again, so that
-    /// a transaction which another one made impossible is refused by its reason instead of being waited for.
-    async fn wait_for(&self, request: &Request, author: Id, nonce: u64) -> Result<Header, SendError> {
         let deadline = Instant::now() + SEND_DEADLINE;
+        let mut signed: Option<SignedTransaction> = None;
+        let mut rounds = 0;
         loop {
-            self.next_head().await;
-            if self.next_nonce(author).await? > nonce
-                && let Some(head) = self.head()
-            {
-                return Ok(head);
+            let account = self
+                .record::<Account>(author.id)
+                .await?
+                .map(|account| account.body)
+                .unwrap_or_default();
+            if let Some(sent) = &signed {
+                let used = account.nonce.checked_sub(sent.transaction.nonce);
+                match (used, self.head()) {
+                    (Some(1), Some(head)) if account.last == sent.hash() => return Ok(head),
+                    // Another transaction of this author took the nonce.
+                    (Some(1), _) => signed = None,
+                    (Some(0) | None, _) => {}
+                    (Some(_), _) => return Err(SendError::Late),
+                }
             }
-            if Instant::now() >= deadline {
+            let sent = signed.get_or_insert_with(|| author.sign(self.chain(), account.nonce, operation.clone()));
+            match self.submit(sent).await? {
+                None | Some(Refusal::NonceUsed { .. } | Refusal::NonceAhead { .. }) => {}
+                Some(refusal) => return Err(SendError::Refused(refusal)),
+            }
+            rounds += 1;
+            if Instant::now() >= deadline || rounds > MAX_ROUNDS {
                 return Err(SendError::Late);
             }
-            match self.request(request).await? {
-                Answer::Refused(Refusal::NonceUsed { .. }) | Answer::Taken => {}
-                Answer::Refused(refusal) => return Err(SendError::Refused(refusal)),
-                _ => return Err(SendError::Late),
+            self.next_head().await;
+        }
+    }
+
+    /// Gives a transaction to every peer that can be reached, so that none of them can hold it back. `None` when one took it,
+    /// otherwise why it was refused.
+    async fn submit(&self, transaction: &SignedTransaction) -> Result<Option<Refusal>, ClientError> {
+        let request = Request::Submit(transaction.clone());
+        let mut refused = None;
+        for answer in self.request_all(&request).await? {
+            match answer {
+                Answer::Taken => return Ok(None),
+                Answer::Refused(refusal) => refused = refused.or(Some(refusal)),
+                _ => {}
             }
         }
+        Ok(refused)
     }
 
     /// Waits for the next head: announced where heads are followed, otherwise by asking after a block's time.

@@ -20,7 +20,7 @@ use tracing::{debug, info, warn};
 
 use crate::{
     ClientError, PeerFailure, Reason,
-    protocol::{Answer, DEADLINE, MAX_ANSWER, MAX_KEYS, PAGE, Request},
+    protocol::{Answer, DEADLINE, HISTORY_PAGE, MAX_ANSWER, MAX_KEYS, PAGE, Request},
     trust::TrustFile,
 };
 
@@ -313,7 +313,7 @@ impl ChainClient {
         .await
     }
 
-    /// All versions of a record, newest first, each linked to the one before, back to the first.
+    /// The versions of a record, newest first, each linked to the one before, back to the first or to the 10,000th newest.
     ///
     /// # Errors
     /// [`ClientError`] when there is no such record or no peer gave its whole history.
@@ -332,12 +332,20 @@ impl ChainClient {
                     let Answer::Versions(page) = answer else {
                         return Err(unexpected(answer));
                     };
-                    if page.first().map(Record::hash) != Some(from) {
+                    if page.is_empty() || page.len() > HISTORY_PAGE {
                         return Err(Reason::OffTopic);
                     }
-                    earlier.extend(page);
+                    // Each link is checked before more is taken in.
+                    for record in page {
+                        if !earlier.last().unwrap_or(latest).follows(&record) {
+                            return Err(Reason::Lied(LightError::BrokenHistory(key, record.version)));
+                        }
+                        earlier.push(record);
+                    }
                 }
-                verify_history(latest, &earlier).map_err(Reason::Lied)?;
+                if earlier.len() < MAX_HISTORY {
+                    verify_history(latest, &earlier).map_err(Reason::Lied)?;
+                }
                 Ok(std::iter::once(latest.clone()).chain(earlier).collect())
             })
         })
@@ -351,26 +359,11 @@ impl ChainClient {
     pub async fn hold_sealed(&self, sealed: Vec<u8>) -> Result<Blob, ClientError> {
         let hash = Hash::from_bytes(*blake3::hash(&sealed).as_bytes());
         let size = u64::try_from(sealed.len()).unwrap_or(u64::MAX);
-        let request = Request::Hold(sealed);
-        let mut failures = Vec::new();
-        let mut taken = 0_usize;
-        for peer in &self.shared.peers {
-            match self.call_peer(peer, &request).await {
-                Ok(Answer::Taken) => taken += 1,
-                Ok(other) => failures.push(PeerFailure {
-                    peer: peer.id(),
-                    reason: unexpected(other),
-                }),
-                Err(reason) => failures.push(PeerFailure {
-                    peer: peer.id(),
-                    reason,
-                }),
-            }
-        }
-        if taken == 0 {
-            Err(ClientError::AllFailed(failures))
-        } else {
+        let answers = self.request_all(&Request::Hold(sealed)).await?;
+        if answers.contains(&Answer::Taken) {
             Ok(Blob { hash, size })
+        } else {
+            Err(ClientError::AllFailed(Vec::new()))
         }
     }
 
@@ -393,17 +386,32 @@ impl ChainClient {
         .await
     }
 
-    /// Sends a request to peers until one answers it.
-    pub(crate) async fn request(&self, request: &Request) -> Result<Answer, ClientError> {
-        self.ask(move |connection| {
-            Box::pin(async move {
-                match call(&connection, request).await? {
-                    Answer::Unable(reason) => Err(Reason::Unable(reason)),
-                    answer => Ok(answer),
+    /// The answers of all peers that answered a request; at least one.
+    pub(crate) async fn request_all(&self, request: &Request) -> Result<Vec<Answer>, ClientError> {
+        let (mut answers, mut failures) = (Vec::new(), Vec::new());
+        for peer in &self.shared.peers {
+            match self.call_peer(peer, request).await {
+                Ok(Answer::Unable(reason)) => {
+                    failures.push(PeerFailure {
+                        peer: peer.id(),
+                        reason: Reason::Unable(reason),
+                    });
                 }
-            })
-        })
-        .await
+                Ok(answer) => answers.push(answer),
+                Err(reason) => {
+                    self.complain(peer.id(), &reason);
+                    failures.push(PeerFailure {
+                        peer: peer.id(),
+                        reason,
+                    });
+                }
+            }
+        }
+        if answers.is_empty() {
+            Err(ClientError::AllFailed(failures))
+        } else {
+            Ok(answers)
+        }
     }
 
     /// Follows new heads until the returned task is dropped: verifies each that a peer announces, leaves a peer that lies or
@@ -413,19 +421,26 @@ impl ChainClient {
         Following(tokio::spawn(async move { client.follow_forever().await }))
     }
 
+    /// All peers at once: the newest head wins, and one that holds back holds up nobody.
     async fn follow_forever(&self) {
-        loop {
-            for peer in &self.shared.peers {
-                let result = match self.connect(peer).await {
-                    Ok(connection) => self.follow_one(&connection).await,
-                    Err(reason) => Err(reason),
-                };
-                if let Err(reason) = result {
-                    self.complain(peer.id(), &reason);
+        let mut all = tokio::task::JoinSet::new();
+        for peer in self.shared.peers.clone() {
+            let client = self.clone();
+            all.spawn(async move {
+                loop {
+                    let result = match client.connect(&peer).await {
+                        Ok(connection) => client.follow_one(&connection).await,
+                        Err(reason) => Err(reason),
+                    };
+                    if let Err(reason) = result {
+                        client.complain(peer.id(), &reason);
+                    }
+                    tokio::time::sleep(FOLLOW_PAUSE).await;
                 }
-            }
-            tokio::time::sleep(FOLLOW_PAUSE).await;
+            });
         }
+        // None of them ends by itself.
+        while all.join_next().await.is_some() {}
     }
 
     async fn follow_one(&self, connection: &Connection) -> Result<(), Reason> {
@@ -443,8 +458,10 @@ impl ChainClient {
             };
             match self.advance(&head) {
                 Ok(()) => {}
-                // A query of another task has seen a newer head already, or a handover lies between.
-                Err(Reason::Lied(LightError::StaleHead { .. } | LightError::WrongValidatorSet { .. })) => {
+                // Another peer was faster.
+                Err(Reason::Lied(LightError::StaleHead { .. })) => {}
+                // A handover lies between.
+                Err(Reason::Lied(LightError::WrongValidatorSet { .. })) => {
                     self.sync_with(connection).await?;
                 }
                 Err(reason) => return Err(reason),

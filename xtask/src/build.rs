@@ -38,13 +38,15 @@ pub(crate) fn profile(release: bool) -> Profile {
 }
 
 /// Builds all programs of the workspace in one call, so that what they share is built once, and returns the directory
-/// that they are in. This program is left out: it is running.
+/// that they are in.
 pub(crate) fn programs(workspace: &Workspace, profile: Profile) -> Result<PathBuf> {
     let mut command = workspace.cargo();
-    command.args(["build", "--workspace", "--exclude", "xtask", "--bins"]);
-    if profile == Profile::Release {
-        command.arg("--release");
-    }
+    match profile {
+        // With the tests, which bring features of their own into what all share: without them, the tests would build
+        // hundreds of crates a second time.
+        Profile::Dev => command.args(["build", "--workspace", "--bins", "--tests"]),
+        Profile::Release => command.args(["build", "--workspace", "--exclude", "xtask", "--bins", "--release"]),
+    };
     process::run(&mut command).context("build the programs")?;
     Ok(directory(workspace, profile))
 }

@@ -290,6 +290,7 @@ impl Agent {
             shared: Arc::clone(&shared),
             images: images.clone(),
             run: RUN.into(),
+            slots: slots.subscribe(),
         });
         let protocols = Protocols::new().with(protocol::NODE, move |connection| serve(Arc::clone(&server), connection));
         let serving = endpoint.serve(protocols);
@@ -395,8 +396,13 @@ impl Agent {
             .shared
             .docket()
             .desired(self.shared.chain_now_ms(), |hash| images.path(hash));
-        let plan = reconcile::plan(&desired, &observed, uptime());
-        self.apply_rules(&plan);
+        // Before anything can take a place that has become free, nobody is led to it any more.
+        self.slots.send_replace(self.vms.slots());
+        let mut plan = reconcile::plan(&desired, &observed, uptime());
+        if self.apply_rules(&plan) == Rules::Missing {
+            plan.actions
+                .retain(|action| !matches!(action, reconcile::Action::StartVm(_)));
+        }
         for action in &plan.actions {
             announce(action);
         }
@@ -415,8 +421,8 @@ impl Agent {
         }
     }
 
-    /// Keeps the rules of the guests' network in force before any guest starts.
-    fn apply_rules(&mut self, plan: &Plan) {
+    /// Puts the rules of the guests' network in force before any guest starts.
+    fn apply_rules(&mut self, plan: &Plan) -> Rules {
         let mut guests: BTreeSet<Slot> = self.vms.slots().into_values().collect();
         let starts = plan
             .actions
@@ -428,11 +434,17 @@ impl Agent {
         }
         let rules = self.network.rules(guests, self.settings.port);
         if self.rules.as_ref() == Some(&rules) {
-            return;
+            return Rules::InForce;
         }
         match tokio::task::block_in_place(|| guest_net::apply(&guest_net::ruleset(&rules))) {
-            Ok(()) => self.rules = Some(rules),
-            Err(error) => say(&format!("guests' network: {}", chain(&error))),
+            Ok(()) => {
+                self.rules = Some(rules);
+                Rules::InForce
+            }
+            Err(error) => {
+                self.complain(format!("guests' network: {}; no workload is started", chain(&error)));
+                Rules::Missing
+            }
         }
     }
 
@@ -486,6 +498,13 @@ fn announce(action: &reconcile::Action) {
         reconcile::Action::DeleteData(id) => say(&format!("deleting the data of {id}: its contract ended a day ago")),
         _ => {}
     }
+}
+
+/// Whether the guests' network has the rules that it should.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rules {
+    InForce,
+    Missing,
 }
 
 /// Whether a step has brought another data disk.

@@ -127,7 +127,7 @@ impl Vms {
                 .map(|(id, (vm, _))| (id.clone(), vm.digest.clone()))
                 .collect(),
             ended: found.ended,
-            data: self.data()?,
+            data: self.data(),
             images: self.images.present(),
             fetching: self.images.fetching(),
             free_memory: mru.saturating_sub(used),
@@ -165,19 +165,25 @@ impl Vms {
         Ok(())
     }
 
-    fn data(&self) -> io::Result<BTreeSet<VmId>> {
+    fn data(&self) -> BTreeSet<VmId> {
         let mut data = BTreeSet::new();
         for disk in &self.disks {
             let entries = match fs::read_dir(disk.join(ON_POOL)) {
                 Ok(entries) => entries,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                Err(error) => return Err(error),
+                // One broken disk costs what is on it and not the node.
+                Err(error) => {
+                    warn!(disk = %disk.display(), "volumes not listed: {error}");
+                    continue;
+                }
             };
-            for entry in entries {
-                data.extend(entry?.file_name().to_str().and_then(VmId::new));
-            }
+            data.extend(
+                entries
+                    .flatten()
+                    .filter_map(|entry| entry.file_name().to_str().and_then(VmId::new)),
+            );
         }
-        Ok(data)
+        data
     }
 
     /// Where a VM's data is, or is to be: on the disk that has it, otherwise on the one with the most room.
@@ -216,7 +222,9 @@ impl Machine for Vms {
             return Ok(());
         };
         let asked = *self.stopping.entry(id.clone()).or_insert_with(|| {
-            ask_to_stop(id);
+            // A hostile guest may take its time to answer; the loop does not wait for it, and `SHUTDOWN` bounds it.
+            let id = id.clone();
+            tokio::task::spawn_blocking(move || ask_to_stop(&id));
             Instant::now()
         });
         if asked.elapsed() >= SHUTDOWN {

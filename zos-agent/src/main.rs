@@ -16,6 +16,7 @@ fn main() -> ExitCode {
         .without_time()
         .with_writer(std::io::stderr)
         .init();
+    raise_descriptor_limit();
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(source) => {
@@ -29,5 +30,18 @@ fn main() -> ExitCode {
             error!("{}", zos_agent::text::chain(&failed));
             ExitCode::from(FAILED)
         }
+    }
+}
+
+/// Every tunnel and every monitor takes descriptors of the agent: it may have as many as the kernel lets it.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let most = getrlimit(Resource::Nofile).maximum;
+    let limit = Rlimit {
+        current: most,
+        maximum: most,
+    };
+    if let Err(source) = setrlimit(Resource::Nofile, limit) {
+        error!("raise the limit of open files: {source}");
     }
 }

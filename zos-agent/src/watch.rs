@@ -1,6 +1,11 @@
 //! Looks after the guests: asks each how it is, and notes when it ran.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
 use ledger::Id;
 use tokio::{sync::watch, task::JoinSet};
@@ -27,19 +32,23 @@ pub async fn run(shared: Arc<Shared>, slots: watch::Receiver<BTreeMap<VmId, Slot
         for (vm, slot) in running {
             asked.spawn_blocking(move || ask(&vm, slot));
         }
-        let views: BTreeMap<Id, GuestView> = asked.join_all().await.into_iter().flatten().collect();
-        // A guest that has just come to run is noted at once, so that its start is on record.
-        let fresh = |id: &Id| !shared.guests().get(id).is_some_and(GuestView::is_running);
-        let now = shared.chain_now_ms();
-        for (id, view) in views.iter().filter(|(_, view)| view.is_running()) {
-            if now > 0 && (round.is_multiple_of(NOTE_EVERY) || fresh(id)) {
-                let noted = shared.docket().ran(*id, now.saturating_sub(view.uptime_ms), now);
+        let mut seen = BTreeSet::new();
+        while let Some(asked) = asked.join_next().await {
+            // A question that panicked is asked again in the next round.
+            let Ok(Some((id, view))) = asked else { continue };
+            // A guest that has just come to run is noted at once, so that its start is on record.
+            let fresh = !shared.guests().get(&id).is_some_and(GuestView::is_running);
+            let now = shared.chain_now_ms();
+            if view.is_running() && now > 0 && (round.is_multiple_of(NOTE_EVERY) || fresh) {
+                let noted = shared.docket().ran(id, now.saturating_sub(view.uptime_ms), now);
                 if let Err(error) = noted {
                     debug!(contract = %id, "uptime not kept: {}", chain(&error));
                 }
             }
+            seen.insert(id);
+            shared.guests().insert(id, view);
         }
-        *shared.guests() = views;
+        shared.guests().retain(|id, _| seen.contains(id));
         round = round.wrapping_add(1);
         tokio::time::sleep(ROUND).await;
     }

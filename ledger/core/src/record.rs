@@ -251,6 +251,8 @@ impl Record {
     /// Whether this version is the one after `before` of the same record.
     #[must_use]
     pub fn follows(&self, before: &Self) -> bool {
-        self.key() == before.key() && self.version == before.version + 1 && self.previous == before.hash()
+        self.key() == before.key()
+            && before.version.checked_add(1) == Some(self.version)
+            && self.previous == before.hash()
     }
 }

@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 
 use ledger::{
     Block, Certificate, CertifiedHeader, Genesis, Hash, Header, Height, Id, Kind, Record, RecordKey, Timestamp,
-    body::ContractState,
     encoding::{MAX_BLOCK, MAX_RECORD, decode, encode},
     index,
     machine::{Head, Outcome, genesis_outcome},
@@ -34,6 +33,9 @@ const INDEX: TableDefinition<Bytes, ()> = TableDefinition::new("index");
 const DUE: TableDefinition<Bytes, ()> = TableDefinition::new("due");
 /// Hash → time of arrival and ciphertext.
 const SEALED: TableDefinition<Bytes, (u64, Bytes)> = TableDefinition::new("sealed");
+
+/// Hash and contract: which live contracts name a ciphertext.
+const SEALED_FOR: TableDefinition<Bytes, ()> = TableDefinition::new("sealed_for");
 
 /// Most ciphertexts that are held.
 const MAX_HELD: u64 = 100_000;
@@ -129,6 +131,7 @@ impl Database {
             write.open_table(DUE)?;
             write.open_table(INDEX)?;
             write.open_table(SEALED)?;
+            write.open_table(SEALED_FOR)?;
         }
         put_outcome(&write, &outcome)?;
         Ok(write.commit()?)
@@ -201,6 +204,10 @@ impl Database {
         let write = self.redb.begin_write()?;
         {
             let mut table = write.open_table(SEALED)?;
+            // What is held already stays as it is, whoever sends it again.
+            if table.get(hash.as_bytes().as_slice())?.is_some() {
+                return Ok(());
+            }
             if redb::ReadableTableMetadata::len(&table)? >= MAX_HELD {
                 return Err(DatabaseError::Other(format!(
                     "{MAX_HELD} sealed texts are held already"
@@ -232,6 +239,7 @@ fn put_outcome(write: &redb::WriteTransaction, outcome: &Outcome) -> Result<()> 
     let mut index = write.open_table(INDEX)?;
     let mut due = write.open_table(DUE)?;
     let mut sealed = write.open_table(SEALED)?;
+    let mut sealed_for = write.open_table(SEALED_FOR)?;
     for record in &outcome.records {
         let hash = record.hash();
         versions.insert(hash.as_bytes().as_slice(), encode(record).as_slice())?;
@@ -252,10 +260,15 @@ fn put_outcome(write: &redb::WriteTransaction, outcome: &Outcome) -> Result<()> 
             if let Some(time) = contract.due() {
                 due.insert(due_key(time, record.id).as_slice(), ())?;
             }
-            if contract.ended().is_some() {
-                sealed.remove(contract.signed.agreement.sealed.hash.as_bytes().as_slice())?;
-            } else if matches!(contract.state, ContractState::Agreed { .. }) {
-                claim(&mut sealed, contract.signed.agreement.sealed.hash)?;
+            let named = contract.signed.agreement.sealed.hash;
+            let naming = naming_key(named, record.id);
+            if contract.ended().is_none() {
+                sealed_for.insert(naming.as_slice(), ())?;
+            } else {
+                sealed_for.remove(naming.as_slice())?;
+                if !is_named(&sealed_for, named)? {
+                    sealed.remove(named.as_bytes().as_slice())?;
+                }
             }
         }
     }
@@ -266,20 +279,35 @@ fn put_outcome(write: &redb::WriteTransaction, outcome: &Outcome) -> Result<()> 
     Ok(())
 }
 
-/// Marks a ciphertext as named by a contract, so that it is not swept.
-fn claim(sealed: &mut redb::Table<'_, Bytes, (u64, Bytes)>, hash: Hash) -> Result<()> {
-    let held = sealed
-        .get(hash.as_bytes().as_slice())?
-        .map(|value| value.value().1.to_vec());
-    if let Some(bytes) = held {
-        sealed.insert(hash.as_bytes().as_slice(), (u64::MAX, bytes.as_slice()))?;
-    }
-    Ok(())
+fn naming_key(sealed: Hash, contract: Id) -> Vec<u8> {
+    [sealed.as_bytes().as_slice(), contract.hash().as_bytes().as_slice()].concat()
+}
+
+/// Whether a live contract names a ciphertext.
+fn is_named(sealed_for: &impl ReadableTable<Bytes, ()>, sealed: Hash) -> Result<bool> {
+    let first = sealed_for
+        .range::<&[u8]>(sealed.as_bytes().as_slice()..)?
+        .next()
+        .transpose()?;
+    Ok(first.is_some_and(|(key, _)| key.value().starts_with(sealed.as_bytes())))
 }
 
 fn drop_unclaimed(write: &redb::WriteTransaction, now: Timestamp) -> Result<()> {
     let mut sealed = write.open_table(SEALED)?;
-    sealed.retain(|_, (since, _)| since == u64::MAX || now.millis().saturating_sub(since) < UNCLAIMED_MS)?;
+    let sealed_for = write.open_table(SEALED_FOR)?;
+    let mut old = Vec::new();
+    for entry in sealed.iter()? {
+        let (hash, held) = entry?;
+        let hash: [u8; 32] = hash.value().try_into().map_err(|_| DatabaseError::Damaged("sealed"))?;
+        if now.millis().saturating_sub(held.value().0) >= UNCLAIMED_MS {
+            old.push(Hash::from_bytes(hash));
+        }
+    }
+    for hash in old {
+        if !is_named(&sealed_for, hash)? {
+            sealed.remove(hash.as_bytes().as_slice())?;
+        }
+    }
     Ok(())
 }
 

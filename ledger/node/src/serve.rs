@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
-use chain_client::protocol::{Answer, HISTORY_PAGE, MAX_ANSWER, MAX_KEYS, MAX_REQUEST, MAX_SEALED, PAGE, Request};
+use chain_client::protocol::{
+    Answer, DEADLINE, HISTORY_PAGE, MAX_ANSWER, MAX_KEYS, MAX_REQUEST, MAX_SEALED, PAGE, Request,
+};
 use ledger::{Hash, Height, Record, RecordKey, light::RecordProof, store::Store as _, tree};
 use peer_link::{Connection, Limits, LinkError, Stream, serve_requests};
+use tokio::time::timeout;
 use tracing::warn;
 
 use crate::{
@@ -14,7 +17,7 @@ use crate::{
 
 const LIMITS: Limits = Limits {
     request: MAX_REQUEST,
-    streams: 64,
+    streams: 16,
 };
 
 /// Answers one peer until its connection ends.
@@ -39,9 +42,16 @@ async fn respond(ledger: Arc<Ledger>, request: Request, mut stream: Stream) -> R
         }
         Err(_) => Answer::Unable("the validator failed on this request".into()),
     };
-    stream.send(&answer, MAX_ANSWER).await?;
+    send(&mut stream, &answer).await?;
     stream.finish();
     Ok(())
+}
+
+/// Sends an answer to a peer that must take it in time: one that does not read holds no memory for longer.
+async fn send(stream: &mut Stream, answer: &Answer) -> Result<(), LinkError> {
+    timeout(DEADLINE, stream.send(answer, MAX_ANSWER))
+        .await
+        .map_err(|_| LinkError::Deadline(DEADLINE))?
 }
 
 async fn watch(ledger: &Ledger, mut stream: Stream) -> Result<(), LinkError> {
@@ -49,15 +59,11 @@ async fn watch(ledger: &Ledger, mut stream: Stream) -> Result<(), LinkError> {
     while heads.changed().await.is_ok() {
         let head = heads.borrow_and_update().clone();
         if let Some(head) = head {
-            stream
-                .send(
-                    &Answer::Head {
-                        handovers: vec![],
-                        head,
-                    },
-                    MAX_ANSWER,
-                )
-                .await?;
+            let answer = Answer::Head {
+                handovers: vec![],
+                head,
+            };
+            send(&mut stream, &answer).await?;
         }
     }
     Ok(())

@@ -202,12 +202,13 @@ impl Member {
                 .filter(|(_, entry)| entry.contract.ended().is_none());
             live.map(|(id, entry)| (*id, entry.clone())).collect()
         };
-        // One contract's trouble holds up no other.
+        // What is owed comes first, for all: no contract's trouble holds up another's.
         let mut trouble = None;
-        for (id, entry) in live {
-            let prepared = self.prepare(id, &entry).await;
-            let answered = self.answer(id, &head).await;
-            trouble = trouble.or(prepared.and(answered).err());
+        for (id, _) in &live {
+            trouble = trouble.or(self.answer(*id, &head).await.err());
+        }
+        for (id, entry) in &live {
+            trouble = trouble.or(self.prepare(*id, entry).await.err());
         }
         trouble.map_or(Ok(()), Err)
     }

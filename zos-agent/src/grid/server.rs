@@ -1,6 +1,6 @@
 //! Answers to the customers of this node's contracts, over the peer link.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use ledger::{Id, text::Text};
 use node_api::guest::Workload;
@@ -8,12 +8,16 @@ use peer_link::{Connection, Limits, LinkError, PeerId, Stream, serve_requests};
 use tokio::{
     io::{AsyncWriteExt, copy},
     net::TcpStream,
+    sync::watch,
     time::timeout,
 };
 use workload::node::{Answer, MAX_ANSWER, MAX_REQUEST, Request, State};
 
 use super::{docket::Entry, docket::vm_id, images::Images, member::Shared};
-use crate::vm::{guest::Guest, registry};
+use crate::{
+    guest_net::Slot,
+    vm::{VmId, guest::Guest, registry},
+};
 
 const LIMITS: Limits = Limits {
     request: MAX_REQUEST,
@@ -31,6 +35,8 @@ pub struct Server {
     pub images: Images,
     /// Where the monitors' sockets are.
     pub run: PathBuf,
+    /// The VMs that run now, with their places.
+    pub slots: watch::Receiver<BTreeMap<VmId, Slot>>,
 }
 
 /// Answers one peer until its connection ends.
@@ -173,10 +179,15 @@ impl Server {
         if !named {
             return Err(refused("the workload does not name this port"));
         }
-        let slot = self.shared.guests().get(&contract).map(|guest| guest.slot);
-        let slot = slot.ok_or_else(|| not_ready("the workload does not run"))?;
+        if entry.contract.ended().is_some() {
+            return Err(refused("the contract has ended"));
+        }
+        let place = || vm_id(contract).and_then(|vm| self.slots.borrow().get(&vm).copied());
+        let slot = place().ok_or_else(|| not_ready("the workload does not run"))?;
         match timeout(CONNECT, TcpStream::connect((slot.guest(), port))).await {
-            Ok(Ok(stream)) => Ok(stream),
+            // The place may have passed to another guest meanwhile.
+            Ok(Ok(stream)) if place() == Some(slot) => Ok(stream),
+            Ok(Ok(_)) => Err(not_ready("the workload was restarted meanwhile")),
             Ok(Err(error)) => Err(not_ready(&format!("port {port} of the workload: {error}"))),
             Err(_) => Err(not_ready(&format!("port {port} of the workload does not answer"))),
         }

@@ -2,7 +2,6 @@
 
 use std::{
     io::{self, BufReader},
-    os::unix::net::UnixStream,
     path::Path,
     time::Duration,
 };
@@ -12,7 +11,9 @@ use node_api::{
     vmm::{ControlAnswer, ControlRequest, Status},
 };
 
-/// How long a monitor may take to answer.
+use super::timed::Timed;
+
+/// How long a monitor or guest may take for a whole exchange.
 pub const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Why a monitor did not answer as it should.
@@ -35,7 +36,7 @@ pub enum ControlError {
     Mismatch,
 }
 
-/// How the guest is. Blocks for at most [`PATIENCE`] for each direction.
+/// How the guest is. Blocks for at most [`PATIENCE`].
 ///
 /// # Errors
 /// [`ControlError`].
@@ -58,20 +59,13 @@ pub fn command(socket: &Path, request: ControlRequest) -> Result<(), ControlErro
 }
 
 fn ask(socket: &Path, request: ControlRequest) -> Result<ControlAnswer, ControlError> {
-    let mut stream = connect(socket).map_err(ControlError::Connect)?;
+    let mut stream = Timed::connect(socket, PATIENCE).map_err(ControlError::Connect)?;
     line::write(&mut stream, &request).map_err(ControlError::Exchange)?;
     match line::read(&mut BufReader::new(stream)).map_err(ControlError::Exchange)? {
         None => Err(ControlError::Closed),
         Some(ControlAnswer::Refused { reason }) => Err(ControlError::Refused(reason)),
         Some(answer) => Ok(answer),
     }
-}
-
-pub(super) fn connect(socket: &Path) -> io::Result<UnixStream> {
-    let stream = UnixStream::connect(socket)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
-    Ok(stream)
 }
 
 #[cfg(test)]

@@ -2,7 +2,6 @@
 
 use std::{
     io::{self, BufReader, Read, Write},
-    os::unix::net::UnixStream,
     path::Path,
 };
 
@@ -11,7 +10,7 @@ use node_api::{
     line,
 };
 
-use super::control::connect;
+use super::{control::PATIENCE, timed::Timed};
 
 /// Longest greeting of the monitor's socket device.
 const MAX_GREETING: usize = 32;
@@ -36,10 +35,10 @@ pub enum GuestError {
     Mismatch,
 }
 
-/// A connection to a guest's init.
+/// A connection to a guest's init; all of its exchanges together may take [`PATIENCE`].
 #[derive(Debug)]
 pub struct Guest {
-    stream: BufReader<UnixStream>,
+    stream: BufReader<Timed>,
 }
 
 impl Guest {
@@ -48,7 +47,7 @@ impl Guest {
     /// # Errors
     /// [`GuestError::Connect`] or [`GuestError::NotListening`].
     pub fn connect(socket: &Path) -> Result<Self, GuestError> {
-        let mut stream = connect(socket).map_err(GuestError::Connect)?;
+        let mut stream = Timed::connect(socket, PATIENCE).map_err(GuestError::Connect)?;
         writeln!(stream, "CONNECT {PORT}").map_err(GuestError::Connect)?;
         let greeting = greeting(&mut stream).map_err(|_| GuestError::NotListening)?;
         let fine = greeting
@@ -105,7 +104,7 @@ impl Guest {
 }
 
 /// Byte by byte, since what follows the line belongs to the conversation.
-fn greeting(stream: &mut UnixStream) -> io::Result<String> {
+fn greeting(stream: &mut impl Read) -> io::Result<String> {
     let mut text = Vec::new();
     let mut byte = [0];
     while text.len() < MAX_GREETING {

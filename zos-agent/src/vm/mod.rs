@@ -19,6 +19,7 @@ pub mod kernel;
 pub mod process;
 pub mod registry;
 pub mod spawn;
+mod timed;
 pub mod volume;
 
 use std::path::PathBuf;

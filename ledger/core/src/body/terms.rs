@@ -110,6 +110,9 @@ pub enum TermsError {
     /// A time of the rule.
     #[error("terms: {0} must be from 1 s to 366 days")]
     Time(&'static str),
+    /// The grace.
+    #[error("terms: grace_ms must be at most period_ms")]
+    Grace,
     /// A part of the rule.
     #[error("terms: {0} must be at most 1000")]
     Permille(&'static str),
@@ -130,6 +133,10 @@ impl SettlementRule {
             if !(1_000..=366 * 86_400_000).contains(&millis) {
                 return Err(TermsError::Time(name));
             }
+        }
+        // Later reports would wait for the settlement of periods long over.
+        if self.grace_ms > self.period_ms {
+            return Err(TermsError::Grace);
         }
         let parts = [
             ("tolerance_permille", self.tolerance_permille),

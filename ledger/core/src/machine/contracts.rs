@@ -199,13 +199,14 @@ pub(super) fn progress<S: Store + ?Sized>(
 }
 
 pub(super) fn cancel<S: Store + ?Sized>(session: &mut Session<'_, S>, author: Id, id: Id) -> Result<(), Fault> {
-    let contract = live(session, id)?;
+    let mut contract = live(session, id)?;
     let (customer, farmer) = (contract.signed.agreement.customer, contract.signed.agreement.farmer);
     if author != customer && author != farmer {
         return Err(Refusal::NotAllowed(author, "only the two parties may cancel".into()).into());
     }
     if author == customer {
-        settlement::settle_on_cancel(session, id, &contract)?;
+        let disputed = settlement::settle_on_cancel(session, id, &contract)?;
+        contract.disputes = contract.disputes.saturating_add(u32::from(disputed));
     }
     let at = session.time;
     end(session, author, id, contract, ContractState::Cancelled { at })

@@ -136,6 +136,7 @@ impl<'a, S: Store + ?Sized> Session<'a, S> {
             author,
             Account {
                 nonce: expected + 1,
+                last: signed.hash(),
                 ..account
             },
         )?;

@@ -144,13 +144,13 @@ pub(super) fn report<S: Store + ?Sized>(
 ) -> Result<(), Fault> {
     let contract = live(session, id)?;
     let running = claimable(session, author, contract.signed.agreement.node, &contract, period)?;
+    if running.report.is_some() {
+        return Err(wrong_state(&contract, "the period is reported already").into());
+    }
     let named = session.store.header(height)?;
     let end = contract.period_end(running.since, period);
     if !named.is_some_and(|header| header.id() == block && header.time >= end) {
         return Err(Refusal::Invalid("a report names a block from the period's end or later".into()).into());
-    }
-    if running.report.is_some() {
-        return Err(wrong_state(&contract, "the period is reported already").into());
     }
     claim(
         session,
@@ -232,17 +232,28 @@ fn settle_period<S: Store + ?Sized>(
     let agreement = &contract.signed.agreement;
     let loss = decide(&agreement.rule, agreement.price, running.report, running.receipt);
     pay(session, id, loss.pay)?;
-    let missed = if running.report.is_some() {
+    let rule = &agreement.rule;
+    let mut missed = if running.report.is_some() {
         0
     } else {
         running.missed.saturating_add(1)
     };
-    let silent = missed >= agreement.rule.missed_limit;
-    let last = running.period.saturating_add(1) >= agreement.periods;
+    let mut period = running.period.saturating_add(1);
+    // Later periods in which no report can come any more cost nothing and are passed over at once, so that a contract which
+    // was settled is never due before those that wait behind it.
+    while period < agreement.periods
+        && missed < rule.missed_limit
+        && contract.period_end(running.since, period).plus(rule.grace_ms) <= session.time
+    {
+        period = period.saturating_add(1);
+        missed = missed.saturating_add(1);
+    }
+    let silent = missed >= rule.missed_limit;
+    let last = period >= agreement.periods;
     let at = session.time;
     let disputes = contract.disputes.saturating_add(u32::from(loss.disputed));
     let state = Running {
-        period: running.period.saturating_add(1),
+        period,
         report: None,
         receipt: None,
         missed,
@@ -268,40 +279,41 @@ fn settle_period<S: Store + ?Sized>(
     }
 }
 
-/// What the customer still owes when it cancels: a period that is over by its claims, and the begun part of the running one,
-/// unless the node's last report is missing.
+/// What the customer still owes when it cancels: periods that are over, and the begun part of the running one. Where the node
+/// has reported all periods before and may still report these, it counts as having run; without the customer's receipt that is
+/// paid by the rule's share. Returns whether report and receipt disagreed.
 pub(super) fn settle_on_cancel<S: Store + ?Sized>(
     session: &mut Session<'_, S>,
     id: Id,
     contract: &Contract,
-) -> Result<(), Fault> {
+) -> Result<bool, Fault> {
     let Some(running) = Running::of(contract) else {
-        return Ok(());
+        return Ok(false);
     };
     let agreement = &contract.signed.agreement;
     let rule = &agreement.rule;
-    let end = contract.period_end(running.since, running.period);
-    let owed = if session.time >= end {
-        // The customer's cancellation must not take from the node the grace in which it may still report.
-        decide(
-            rule,
-            agreement.price,
-            running.report.or(in_grace(&running, rule)),
-            running.receipt,
-        )
-        .pay
-    } else if running.missed == 0 {
-        let begun = rule.period_ms.saturating_sub(end.since(session.time));
-        agreement.price.portion(begun, rule.period_ms)
-    } else {
-        Tokens::ZERO
-    };
-    pay(session, id, owed)
-}
-
-/// A whole period for a node that reported all periods before and may still report this one.
-fn in_grace(running: &Running, rule: &SettlementRule) -> Option<Claim> {
-    (running.missed == 0).then_some(Claim { up_ms: rule.period_ms })
+    let presumed = |up_ms| (running.missed == 0).then_some(Claim { up_ms });
+    let unheard = |up_ms| decide(rule, agreement.price, presumed(up_ms), None).pay.micro();
+    let elapsed = session.time.since(running.since);
+    let over = elapsed
+        .checked_div(rule.period_ms)
+        .unwrap_or(0)
+        .min(u64::from(agreement.periods));
+    let unsettled = over.saturating_sub(u64::from(running.period));
+    let (mut owed, mut disputed) = (0_u64, false);
+    if unsettled > 0 {
+        let report = running.report.or(presumed(rule.period_ms));
+        let first = decide(rule, agreement.price, report, running.receipt);
+        let others = unheard(rule.period_ms).saturating_mul(unsettled - 1);
+        owed = first.pay.micro().saturating_add(others);
+        disputed = first.disputed;
+    }
+    if over < u64::from(agreement.periods) {
+        owed = owed.saturating_add(unheard(elapsed.checked_rem(rule.period_ms).unwrap_or(0)));
+    }
+    let held = session.require::<Escrow>(id)?.held;
+    pay(session, id, Tokens::from_micro(owed).min(held))?;
+    Ok(disputed)
 }
 
 #[cfg(test)]

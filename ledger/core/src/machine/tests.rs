@@ -444,6 +444,71 @@ fn cancelling_returns_what_was_not_used_and_frees_the_node() {
 }
 
 #[test]
+fn silence_and_cancelling_in_the_grace_gain_the_customer_nothing() {
+    let mut world = World::furnished();
+    let contract = world.run(1, 10);
+    // 14 s after the start the first period is over and not settled, and 4 s of the second have begun.
+    world.wait(12_000);
+    world.ok(CUSTOMER, Operation::Cancel { contract });
+    assert_eq!(world.get::<Escrow>(contract).paid, Tokens::from_micro(1_400));
+}
+
+#[test]
+fn a_contract_that_was_settled_late_is_never_due_before_those_behind_it() {
+    let mut world = World::furnished();
+    let rule = SettlementRule {
+        missed_limit: 1_000,
+        ..RULE
+    };
+    let id = terms().founding_id();
+    world.ok(
+        FARMER,
+        Operation::UpdateTerms {
+            id,
+            terms: Terms { rule, ..terms() },
+        },
+    );
+    let agreement = Agreement {
+        rule,
+        ..world.agreement(1, 1, 50).agreement
+    };
+    let signed = world.signed(agreement);
+    let contract = signed.agreement.contract_id();
+    world.ok(CUSTOMER, Operation::Agree(signed));
+    world.ok(
+        NODE,
+        Operation::Progress {
+            contract,
+            step: Step::Acknowledged,
+        },
+    );
+    world.ok(
+        NODE,
+        Operation::Progress {
+            contract,
+            step: Step::Running,
+        },
+    );
+    world.wait(200_000);
+    let due = world.get::<Contract>(contract).due().unwrap();
+    assert!(due > world.head.time, "{due:?} is not after {:?}", world.head.time);
+}
+
+#[test]
+fn an_account_names_the_transaction_that_used_its_last_nonce() {
+    let mut world = World::furnished();
+    let sent = world.sign(
+        CUSTOMER,
+        Operation::Transfer {
+            to: author(FARMER),
+            amount: Tokens::from_micro(5),
+        },
+    );
+    world.block(std::slice::from_ref(&sent));
+    assert_eq!(world.get::<Account>(author(CUSTOMER)).last, sent.hash());
+}
+
+#[test]
 fn a_node_that_says_nothing_is_paid_nothing_and_the_escrow_returns() {
     let mut world = World::furnished();
     let contract = world.agree(1, 3);
