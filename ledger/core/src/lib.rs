@@ -3,7 +3,7 @@
 //! | module | idea |
 //! |---|---|
 //! | [`encoding`] | one canonical binary form, bounded decoding |
-//! | [`hash`], [`key`], [`unit`], [`text`] | what numbers, bytes and names mean |
+//! | [`hash`], [`key`], [`mod@unit`], [`text`] | what numbers, bytes and names mean |
 //! | [`record`] and [`body`] | what stands on the chain: versions linked to the one before |
 //! | [`transaction`], [`agreement`] | what may change it, and who must have signed |
 //! | [`machine`] | the only place where records change: pure and deterministic |

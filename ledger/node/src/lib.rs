@@ -20,4 +20,4 @@ mod serve;
 pub use database::{Database, DatabaseError};
 pub use home::{Home, HomeError, InitOptions};
 pub use ledgerd::{RunError, RunOptions, Running, run};
-pub use node::{Ledger, Submission};
+pub use node::{Ledger, LedgerError, Submission};

@@ -1,6 +1,6 @@
 //! From what was agreed to what runs.
 //!
-//! [`plan`](plan()) is pure: the same inputs give the same plan. [`execute`] carries it out in order and stops at the first
+//! [`plan`](plan()) is pure: the same inputs give the same plan. [`execute`](execute()) carries it out in order and stops at the first
 //! failure; the next cycle observes afresh and plans again.
 //!
 //! Architecture invariant: absence deletes and stops nothing. A workload that no contract names any more is left as it is; data
