@@ -42,7 +42,16 @@ pub enum Found {
 /// # Errors
 /// The device's error at the first block that cannot be read.
 pub fn read_fully(disk: &File, bytes: u64, progress: &Progress) -> io::Result<Found> {
-    let mut direct = set_direct(disk, true).is_ok();
+    let direct = set_direct(disk, true).is_ok();
+    let found = read_all(disk, bytes, progress, direct);
+    // The caller goes on with the descriptor as it was.
+    if direct {
+        set_direct(disk, false)?;
+    }
+    found
+}
+
+fn read_all(disk: &File, bytes: u64, progress: &Progress, mut direct: bool) -> io::Result<Found> {
     let mut buffer = vec![0_u8; CHUNK + ALIGNMENT];
     let start = buffer.as_ptr().align_offset(ALIGNMENT).min(ALIGNMENT);
     let mut offset = 0;
