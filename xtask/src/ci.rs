@@ -38,7 +38,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
         "licenses",
         "sources",
     ];
-    process::run(test::cargo_tool(workspace, &deny).arg("deny").args(checks)).context("see deny.toml")?;
+    process::run(workspace.cargo_tool(&deny).arg("deny").args(checks)).context("see deny.toml")?;
     console::step("documentation");
     let documentation = ["doc", "--quiet", "--workspace", "--no-deps", "--document-private-items"];
     process::run(

@@ -1,7 +1,6 @@
 //! `cargo xtask test`: every test, with all that they need made before.
 
 use std::path::PathBuf;
-use std::process::Command;
 
 use anyhow::{Context, Result};
 use image::{Flavour, Profile};
@@ -31,21 +30,12 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
         iso::make(workspace, Profile::Dev, Flavour::Release, &[], None)?;
         image::demo::build(&workspace.sources(), &workspace.zos("demo-image"))?;
     }
-    let mut command = cargo_tool(workspace, &nextest);
+    let mut command = workspace.cargo_tool(&nextest);
     command.args(["nextest", "run", "--workspace", "--no-fail-fast"]);
     if arguments.fast {
         command.args(["--filterset", &format!("not ({SCENARIOS})")]);
     }
     process::run(command.args(&arguments.nextest)).context("tests")
-}
-
-/// A command that runs a tool of cargo in the workspace.
-pub(crate) fn cargo_tool(workspace: &Workspace, tool: &PathBuf) -> Command {
-    let mut command = Command::new(tool);
-    command
-        .current_dir(workspace.root())
-        .env("CARGO_TARGET_DIR", workspace.target());
-    command
 }
 
 /// Finds a tool of cargo in PATH or among those built here, and builds it if it is nowhere.
