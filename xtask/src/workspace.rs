@@ -34,11 +34,6 @@ impl Workspace {
         })
     }
 
-    /// The workspace's root.
-    pub(crate) fn root(&self) -> &Path {
-        &self.root
-    }
-
     /// Cargo's directory for what it builds.
     pub(crate) fn target(&self) -> &Path {
         &self.target
