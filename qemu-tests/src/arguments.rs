@@ -31,7 +31,7 @@ pub(crate) fn arguments(config: &Config, places: Places<'_>) -> Vec<String> {
         "-serial",
         "stdio",
     ]);
-    line.words(&config.acceleration.arguments());
+    line.words(config.acceleration.arguments());
     line.pair("-m", config.memory_mib.to_string());
     line.pair("-smp", config.processors.to_string());
     line.pair("-qmp", format!("unix:{}", escaped(places.qmp)));

@@ -1,6 +1,10 @@
 //! `cargo xtask bench`: figures of speed and size.
 
+mod boot;
 mod size;
+
+use std::fmt;
+use std::time::Duration;
 
 use anyhow::Result;
 use serde::Serialize;
@@ -21,6 +25,8 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, clap::Subcommand)]
 enum Bench {
+    /// From the kernel's start to a node that is ready, and the stages of the demo.
+    Boot(boot::Arguments),
     /// Bytes of the release image and of each program.
     Size,
 }
@@ -30,26 +36,57 @@ enum Bench {
 struct Figure {
     bench: &'static str,
     figure: String,
-    value: u64,
+    value: Value,
     unit: &'static str,
     /// The most that it may be, where there is a limit.
     #[serde(skip)]
-    goal: Option<u64>,
+    goal: Option<Value>,
+}
+
+/// What was measured.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(untagged)]
+enum Value {
+    Count(u64),
+    /// Seconds, to the thousandth.
+    Time(f64),
+}
+
+impl Value {
+    fn time(time: Duration) -> Self {
+        Self::Time((time.as_secs_f64() * 1000.0).round() / 1000.0)
+    }
+}
+
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Count(count) => count.fmt(f),
+            Self::Time(seconds) => format!("{seconds:.3}").fmt(f),
+        }
+    }
 }
 
 /// Measures and prints.
 pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
-    let figures = match arguments.bench {
-        None | Some(Bench::Size) => size::measure(workspace)?,
+    let show = |figures: Vec<Figure>| -> Result<()> {
+        for figure in &figures {
+            console::result(&if arguments.json {
+                serde_json::to_string(figure)?
+            } else {
+                row(figure)
+            });
+        }
+        Ok(())
     };
-    for figure in &figures {
-        console::result(&if arguments.json {
-            serde_json::to_string(figure)?
-        } else {
-            row(figure)
-        });
+    match &arguments.bench {
+        Some(Bench::Boot(options)) => show(boot::measure(workspace, options)?),
+        Some(Bench::Size) => show(size::measure(workspace)?),
+        None => {
+            show(size::measure(workspace)?)?;
+            show(boot::measure(workspace, &boot::Arguments::default())?)
+        }
     }
-    Ok(())
 }
 
 fn row(figure: &Figure) -> String {
@@ -72,11 +109,18 @@ mod tests {
         let figure = Figure {
             bench: "size",
             figure: "iso_bytes".into(),
-            value: 7,
+            value: Value::Count(7),
             unit: "B",
-            goal: Some(80_000_000),
+            goal: Some(Value::Count(80_000_000)),
         };
         let line = serde_json::to_string(&figure).unwrap();
         assert_eq!(line, r#"{"bench":"size","figure":"iso_bytes","value":7,"unit":"B"}"#);
+    }
+
+    #[test]
+    fn times_have_three_places() {
+        let value = Value::time(Duration::from_micros(742_499));
+        assert_eq!(serde_json::to_string(&value).unwrap(), "0.742");
+        assert_eq!(format!("{value:>8}"), "   0.742");
     }
 }

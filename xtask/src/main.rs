@@ -14,6 +14,7 @@ mod iso;
 mod packages;
 mod process;
 mod run;
+mod run_directory;
 mod setup;
 mod test;
 mod workspace;

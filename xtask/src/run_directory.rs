@@ -1,4 +1,4 @@
-//! A run's own directory.
+//! A directory of its own for each run of the demo or of a bench.
 //!
 //! Runs are numbered, so that the paths of sockets stay short. What an earlier run left is removed, unless it still goes
 //! on.
@@ -16,20 +16,20 @@ const SHOWN: usize = 15;
 
 /// A directory that no other run uses while this value lives.
 #[derive(Debug)]
-pub(super) struct RunDirectory {
+pub(crate) struct RunDirectory {
     path: PathBuf,
     _lock: File,
 }
 
 impl RunDirectory {
     /// Where it is.
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 }
 
 /// Makes an empty directory below `runs` and removes those of runs that are over.
-pub(super) fn fresh(runs: &Path) -> Result<RunDirectory> {
+pub(crate) fn fresh(runs: &Path) -> Result<RunDirectory> {
     fs::create_dir_all(runs).with_context(|| format!("make {}", runs.display()))?;
     let mut highest = 0;
     for entry in fs::read_dir(runs).with_context(|| format!("list {}", runs.display()))? {
@@ -52,7 +52,7 @@ fn is_over(path: &Path) -> bool {
 }
 
 /// The ends of all logs in a run's directory, by their paths in it.
-pub(super) fn last_lines_of_logs(directory: &Path) -> Vec<(String, String)> {
+pub(crate) fn last_lines_of_logs(directory: &Path) -> Vec<(String, String)> {
     let mut logs = Vec::new();
     collect(directory, &mut logs);
     for entry in fs::read_dir(directory).into_iter().flatten().flatten() {

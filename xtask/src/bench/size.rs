@@ -6,12 +6,12 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use image::{Flavour, Profile};
 
-use super::Figure;
+use super::{Figure, Value};
 use crate::workspace::Workspace;
 use crate::{build, iso};
 
 /// The most that the ISO may be, in bytes, with all drivers.
-const ISO_GOAL: u64 = 80_000_000;
+const ISO_GOAL: Value = Value::Count(80_000_000);
 
 /// Builds the release image and weighs it.
 pub(super) fn measure(workspace: &Workspace) -> Result<Vec<Figure>> {
@@ -26,14 +26,14 @@ pub(super) fn measure(workspace: &Workspace) -> Result<Vec<Figure>> {
     Ok(figures)
 }
 
-fn figure(name: &str, path: &Path, goal: Option<u64>) -> Result<Figure> {
+fn figure(name: &str, path: &Path, goal: Option<Value>) -> Result<Figure> {
     let value = fs::metadata(path)
         .with_context(|| format!("weigh {}", path.display()))?
         .len();
     Ok(Figure {
         bench: "size",
         figure: name.to_owned(),
-        value,
+        value: Value::Count(value),
         unit: "B",
         goal,
     })

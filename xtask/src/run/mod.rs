@@ -1,23 +1,22 @@
 //! `cargo xtask run`: the whole of it on one computer, from nothing to the first answer of a workload.
 
 mod demo;
-mod directory;
 mod interrupt;
 mod stages;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Result, bail};
-use image::Flavour;
+use image::{Flavour, Profile};
 use qemu_tests::Firmware;
 use qemu_tests::grid::Programs;
 
 use crate::workspace::Workspace;
-use crate::{build, console, iso};
+use crate::{build, console, iso, run_directory};
 use demo::{Demo, Sources};
 use interrupt::{Heard, Listener};
-use stages::Stages;
+use stages::{Shown, Stages};
 
 /// Options of the command.
 #[derive(Debug, clap::Args)]
@@ -49,10 +48,10 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
         image,
         firmware: if arguments.uefi { Firmware::Uefi } else { Firmware::Bios },
     };
-    let directory = directory::fresh(&workspace.zos("run"))?;
+    let directory = run_directory::fresh(&workspace.zos("run"))?;
     console::step(&format!("all files of this run are in {}", directory.path().display()));
 
-    let mut stages = Stages::new(arguments.json);
+    let mut stages = Stages::new(if arguments.json { Shown::Json } else { Shown::Text });
     let listener = Listener::new()?;
     let place = directory.path().to_owned();
     // What is started here dies with this process, whatever ends it: see `qemu_tests`.
@@ -88,9 +87,35 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
+/// Runs the demo once with an image and programs that were made before, in silence, and returns each stage with the seconds
+/// that it took.
+pub(crate) fn stages_of_a_run(
+    workspace: &Workspace,
+    profile: Profile,
+    iso: PathBuf,
+    directory: &Path,
+) -> Result<Vec<(String, f64)>> {
+    let image = workspace.zos("demo-image");
+    image::demo::build(&workspace.sources(), &image)?;
+    let sources = Sources {
+        programs: Programs::find(&build::directory(workspace, profile))?,
+        iso,
+        image,
+        firmware: Firmware::Bios,
+    };
+    let mut stages = Stages::new(Shown::Nothing);
+    match Demo::start(&sources, directory, &mut stages) {
+        Ok(_demo) => Ok(stages.into_reached()),
+        Err(error) => {
+            report(directory);
+            Err(error.context(stages.failed()))
+        }
+    }
+}
+
 /// Shows the last lines of every log, for somebody who is to find out what went wrong.
 fn report(directory: &Path) {
-    for (name, lines) in directory::last_lines_of_logs(directory) {
+    for (name, lines) in run_directory::last_lines_of_logs(directory) {
         console::step(&format!("last lines of {name}:"));
         for line in lines.lines() {
             console::step(&format!("    {line}"));

@@ -28,11 +28,20 @@ pub(super) const STAGES: [&str; 15] = [
 /// Reports stages as they are reached.
 #[derive(Debug)]
 pub(super) struct Stages {
-    json: bool,
+    shown: Shown,
+    reached: Vec<(String, f64)>,
     began: Instant,
     last: Instant,
     /// Index of the stage that is being worked on.
     next: usize,
+}
+
+/// How a stage is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shown {
+    Text,
+    Json,
+    Nothing,
 }
 
 /// A line of `--json`.
@@ -48,10 +57,11 @@ struct Line<'a> {
 
 impl Stages {
     /// The first stage begins now.
-    pub(super) fn new(json: bool) -> Self {
+    pub(super) fn new(shown: Shown) -> Self {
         let now = Instant::now();
         Self {
-            json,
+            shown,
+            reached: Vec::new(),
             began: now,
             last: now,
             next: 0,
@@ -61,9 +71,10 @@ impl Stages {
     /// A stage was reached. One that is out of order is reported all the same.
     pub(super) fn reached(&mut self, stage: &str, detail: &str) {
         let now = Instant::now();
+        let seconds = now.duration_since(self.last).as_secs_f64();
         let line = Line {
             stage,
-            seconds: tenths(now.duration_since(self.last).as_secs_f64()),
+            seconds: tenths(seconds),
             at: tenths(now.duration_since(self.began).as_secs_f64()),
             detail,
         };
@@ -71,7 +82,17 @@ impl Stages {
         if let Some(index) = STAGES.iter().position(|known| *known == stage) {
             self.next = index + 1;
         }
-        console::result(&line.text(self.json));
+        match self.shown {
+            Shown::Text => console::result(&line.text(false)),
+            Shown::Json => console::result(&line.text(true)),
+            Shown::Nothing => {}
+        }
+        self.reached.push((stage.to_owned(), seconds));
+    }
+
+    /// The stages that were reached, each with the seconds since the one before.
+    pub(super) fn into_reached(self) -> Vec<(String, f64)> {
+        self.reached
     }
 
     /// Names the stage that was not reached.
@@ -127,7 +148,7 @@ mod tests {
 
     #[test]
     fn failure_names_the_stage_after_the_last_that_was_reached() {
-        let mut stages = Stages::new(true);
+        let mut stages = Stages::new(Shown::Nothing);
         assert_eq!(stages.failed(), "stage `chain up` was not reached");
         stages.reached("escrow funded", "");
         assert_eq!(stages.failed(), "stage `image fetched and verified` was not reached");
