@@ -37,7 +37,11 @@ use crate::{
     identity::{self, Identity},
     init_client::{self, Init},
     machine::{Vms, uptime},
-    net::{self, Leases, links, links::Links, uplink},
+    net::{
+        self, Leases, links,
+        links::Links,
+        uplink::{self, Cable},
+    },
     pool::Places,
     reconcile::{self, Desired, Machine, Plan, Wanted},
     settings::{self, Settings},
@@ -167,6 +171,14 @@ impl Network {
                 uplink::Event::Lost(name) => {
                     say(&format!("address lost on {name}; still asking"));
                     self.leases.remove(&name);
+                }
+                uplink::Event::Unanswered(name, Cable::Out) => {
+                    say(&format!("no address on {name}: no link; check the cable; still asking"));
+                }
+                uplink::Event::Unanswered(name, Cable::In) => {
+                    say(&format!(
+                        "no address on {name}: nobody answers; check that the network has a DHCP server; still asking"
+                    ));
                 }
                 uplink::Event::Failed(name, error) => {
                     say(&format!("network on {name}: {}; tried again", chain(&error)))

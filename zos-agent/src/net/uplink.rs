@@ -3,6 +3,7 @@
 use std::{
     fs, io,
     net::{Ipv4Addr, SocketAddrV4},
+    path::Path,
     time::{Duration, Instant},
 };
 
@@ -19,6 +20,11 @@ const MAX_PACKET: usize = 2048;
 /// Pause after an error of the socket or the kernel, before the uplink is tried anew.
 const RETRY: Duration = Duration::from_secs(5);
 
+/// Where the kernel shows its interfaces.
+const INTERFACES: &str = "/sys/class/net";
+/// How long nobody may answer before that is said.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// What has happened on an uplink.
 #[derive(Debug)]
 pub enum Event {
@@ -26,8 +32,58 @@ pub enum Event {
     Leased(String, Lease),
     /// The interface has lost its lease.
     Lost(String),
+    /// Nobody gives the interface an address; it goes on asking.
+    Unanswered(String, Cable),
     /// Something failed; the uplink is tried again.
     Failed(String, UplinkError),
+}
+
+/// Whether an interface has a link to whatever is at the other end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cable {
+    /// It has one.
+    In,
+    /// It has none.
+    Out,
+}
+
+impl Cable {
+    /// As the kernel sees it below `class`, usually `/sys/class/net`. An interface that does not say has one.
+    fn of(interface: &str, class: &Path) -> Self {
+        match fs::read_to_string(class.join(interface).join("carrier")) {
+            Ok(carrier) if carrier.trim() == "0" => Self::Out,
+            _ => Self::In,
+        }
+    }
+}
+
+/// How long an interface has been without an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Silence {
+    /// It has a lease, or nobody has looked yet.
+    Begins,
+    /// It has none, which is to be said then.
+    Until(Instant),
+    /// It has none, which was said.
+    Told,
+}
+
+impl Silence {
+    fn seen(self, leased: bool, now: Instant) -> Self {
+        match self {
+            _ if leased => Self::Begins,
+            Self::Begins => Self::Until(now + PATIENCE),
+            goes_on => goes_on,
+        }
+    }
+
+    /// Ends when it should be told, which may be never.
+    async fn is_too_long(self) {
+        match self {
+            Self::Until(then) => tokio::time::sleep_until(then.into()).await,
+            Self::Begins | Self::Told => std::future::pending().await,
+        }
+    }
 }
 
 /// Why an uplink does not work.
@@ -80,7 +136,9 @@ async fn serve(
     links.up(name, interface.index).await?;
     let socket = socket(name).map_err(|source| UplinkError::Socket(name.clone(), source))?;
     let mut packet = [0; MAX_PACKET];
+    let mut silence = Silence::Begins;
     loop {
+        silence = silence.seen(client.lease().is_some(), Instant::now());
         let wait = client.deadline().saturating_sub(began.elapsed());
         let outputs = tokio::select! {
             received = socket.recv_from(&mut packet) => {
@@ -88,6 +146,11 @@ async fn serve(
                 client.receive(&packet[..length], began.elapsed())
             }
             () = tokio::time::sleep(wait) => client.tick(began.elapsed()),
+            () = silence.is_too_long() => {
+                silence = Silence::Told;
+                _ = events.send(Event::Unanswered(name.clone(), Cable::of(name, Path::new(INTERFACES)))).await;
+                Vec::new()
+            }
             () = events.closed() => return Ok(()),
         };
         for output in outputs {
@@ -141,4 +204,35 @@ fn socket(interface: &str) -> io::Result<UdpSocket> {
     socket.set_nonblocking(true)?;
     socket.bind(&SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 68).into())?;
     UdpSocket::from_std(socket.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn silence_is_told_once_until_the_next_lease() {
+        let now = Instant::now();
+        let silent = Silence::Begins.seen(false, now);
+        assert_eq!(silent, Silence::Until(now + PATIENCE));
+        assert_eq!(
+            silent.seen(false, now + PATIENCE),
+            silent,
+            "it goes on from its beginning"
+        );
+        assert_eq!(Silence::Told.seen(false, now), Silence::Told);
+        assert_eq!(Silence::Told.seen(true, now), Silence::Begins);
+    }
+
+    #[test]
+    fn cable_is_out_only_where_the_kernel_says_so() {
+        let class = tempfile::tempdir().unwrap();
+        let interface = class.path().join("eth0");
+        fs::create_dir(&interface).unwrap();
+        assert_eq!(Cable::of("eth0", class.path()), Cable::In);
+        for (carrier, cable) in [("1\n", Cable::In), ("0\n", Cable::Out)] {
+            fs::write(interface.join("carrier"), carrier).unwrap();
+            assert_eq!(Cable::of("eth0", class.path()), cable);
+        }
+    }
 }
