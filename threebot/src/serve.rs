@@ -99,8 +99,9 @@ pub async fn serve(home: Home, identity: Identity, ready: impl FnOnce(&Bot)) -> 
     }
     drop(socket);
     let bot = announce.borrow().clone();
-    if let Some(bot) = bot {
-        bot.shut_down().await;
+    match bot {
+        Some(bot) => bot.shut_down().await,
+        None => endpoint.close().await,
     }
     Ok(())
 }

@@ -47,7 +47,10 @@ const SWEEP_EVERY: u64 = 600;
 /// Why the database cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum DatabaseError {
-    /// The file cannot be opened, or another process has it.
+    /// Another process has the file.
+    #[error("the chain's database {0} is in use: another ledgerd runs on it; stop that one first")]
+    InUse(PathBuf),
+    /// The file cannot be opened.
     #[error("open the chain's database {path}")]
     Open {
         /// The file.
@@ -88,9 +91,12 @@ impl Database {
     /// # Errors
     /// [`DatabaseError`] when the file cannot be used, or belongs to another chain.
     pub fn open(path: &Path, genesis: Genesis) -> Result<Self> {
-        let redb = redb::Database::create(path).map_err(|error| DatabaseError::Open {
-            path: path.to_owned(),
-            source: error.into(),
+        let redb = redb::Database::create(path).map_err(|error| match error {
+            redb::DatabaseError::DatabaseAlreadyOpen => DatabaseError::InUse(path.to_owned()),
+            error => DatabaseError::Open {
+                path: path.to_owned(),
+                source: error.into(),
+            },
         })?;
         let database = Self { redb, genesis };
         match database.format()? {

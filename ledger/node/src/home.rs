@@ -33,6 +33,9 @@ pub enum HomeError {
     /// There is no chain yet.
     #[error("{0} is missing; run `ledgerd init --dir DIR` first")]
     Missing(PathBuf),
+    /// There is no such entity.
+    #[error("{0} is missing; `threebot entity > FILE` writes one")]
+    NoEntity(PathBuf),
     /// A file cannot be read or written.
     #[error("{path}")]
     Io {
@@ -178,7 +181,10 @@ impl Home {
 }
 
 fn read_entity((path, balance): &(PathBuf, Tokens)) -> Result<GenesisEntity, HomeError> {
-    let entity: Entity = read(path)?;
+    let entity: Entity = read(path).map_err(|error| match error {
+        HomeError::Missing(path) => HomeError::NoEntity(path),
+        error => error,
+    })?;
     Ok(GenesisEntity {
         entity,
         balance: *balance,

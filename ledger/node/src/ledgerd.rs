@@ -130,6 +130,11 @@ impl Running {
             .map_err(RunError::from)
     }
 
+    /// Closes the link of a validator that has failed.
+    pub async fn close(self) {
+        self.endpoint.close().await;
+    }
+
     /// Stops in order: consensus first, then the link.
     ///
     /// # Errors

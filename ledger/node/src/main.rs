@@ -1,6 +1,11 @@
 //! `ledgerd`: a validator of the contract chain.
 
-use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
+use std::{
+    io::{self, IsTerminal},
+    net::SocketAddr,
+    path::PathBuf,
+    process::ExitCode,
+};
 
 use clap::{Parser, Subcommand};
 use ledger::Tokens;
@@ -65,6 +70,7 @@ fn main() -> ExitCode {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .init();
     match perform(Arguments::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
@@ -113,7 +119,10 @@ async fn validate(options: RunOptions) -> Result<(), Failure> {
         running.address()
     ));
     tokio::select! {
-        failed = running.failed() => return failed.map_err(Failure::from),
+        failed = running.failed() => {
+            running.close().await;
+            return failed.map_err(Failure::from);
+        }
         _ = terminate.recv() => {}
         interrupted = tokio::signal::ctrl_c() => interrupted?,
     }
@@ -127,11 +136,17 @@ fn say(line: &str) {
 
 #[expect(clippy::print_stderr, reason = "the one line that says what went wrong")]
 fn say_error(error: &(dyn std::error::Error + 'static)) {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(next) = cause {
-        text = format!("{text}: {next}");
-        cause = next.source();
-    }
-    eprintln!("ledgerd: {text}");
+    let causes = || std::iter::successors(Some(error), |error| error.source());
+    let text: Vec<String> = causes().map(ToString::to_string).collect();
+    let is_full = causes().any(|cause| {
+        cause
+            .downcast_ref::<io::Error>()
+            .is_some_and(|cause| cause.kind() == io::ErrorKind::StorageFull)
+    });
+    let advice = if is_full {
+        "; free space there and start again: nothing that was decided is lost"
+    } else {
+        ""
+    };
+    eprintln!("ledgerd: {}{advice}", text.join(": "));
 }

@@ -1,7 +1,7 @@
 //! What each command does.
 
 use std::{
-    io::Read,
+    io::{IsTerminal, Read},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -139,6 +139,7 @@ fn serve(home: Home, file: Option<&Path>, json: bool) -> Result<(), Failure> {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .init();
     let identity = setup::open(&home, file)?;
     let ready = |bot: &bot::Bot| {

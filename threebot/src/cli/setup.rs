@@ -58,13 +58,13 @@ fn make(home: &Home, identity: &Identity, setup: Setup, file: Option<&Path>) -> 
     };
     let protection = match &given {
         Some(given) => Protection::Passphrase(given),
-        None => {
-            print::note("the identity is stored unencrypted: whoever reads its file can spend its tokens");
-            Protection::Plain
-        }
+        None => Protection::Plain,
     };
     home.create().map_err(|error| because(FailureKind::Local)(&error))?;
     identity::write(&home.identity(), identity, protection).map_err(|error| because(FailureKind::Identity)(&error))?;
+    if given.is_none() {
+        print::note("the identity is stored unencrypted: whoever reads its file can spend its tokens");
+    }
     let config = Config {
         name,
         genesis: setup.genesis,
