@@ -6,7 +6,7 @@ mod socket;
 
 use std::{path::PathBuf, time::Duration};
 
-use chain_client::ChainClient;
+use chain_client::{ChainClient, Complaints};
 use peer_link::{BindError, BlobError, BlobStore, Endpoint};
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -116,7 +116,15 @@ async fn open_chain(home: &Home, config: &Config, endpoint: &Endpoint) -> ChainC
             // Checked before; the configuration in memory does not change.
             Err(_) => return std::future::pending().await,
         };
-        match ChainClient::open(endpoint.clone(), genesis, peers, Some(home.head())).await {
+        match ChainClient::open(
+            endpoint.clone(),
+            genesis,
+            peers,
+            Some(home.head()),
+            Complaints::to_log(),
+        )
+        .await
+        {
             Ok(chain) => return chain,
             Err(error) => {
                 let text = crate::bot::error_line(&error);
