@@ -154,9 +154,8 @@ struct Consensus(Arc<Ledger>);
 impl Application for Consensus {
     type Error = LedgerError;
 
-    fn next_height(&self) -> u64 {
-        // A database that cannot be read now failed to open before; consensus then fails at its first block.
-        self.0.next_height().unwrap_or(1)
+    fn next_height(&self) -> Result<u64, LedgerError> {
+        Ok(self.0.next_height()?)
     }
 
     fn validators(&self, _height: u64) -> ValidatorSet {
