@@ -16,10 +16,12 @@ use redb::{ReadableDatabase, ReadableTable, TableDefinition};
 type Bytes = &'static [u8];
 
 /// Format of the file; another one is refused.
-const FORMAT: u64 = 1;
+const FORMAT: u64 = 2;
 const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
 const GENESIS: TableDefinition<&str, Bytes> = TableDefinition::new("genesis");
 const BLOCKS: TableDefinition<u64, Bytes> = TableDefinition::new("blocks");
+/// Headers once more, apart from their blocks: they are read with every answer, and a block may have megabytes.
+const HEADERS: TableDefinition<u64, Bytes> = TableDefinition::new("headers");
 const CERTIFICATES: TableDefinition<u64, Bytes> = TableDefinition::new("certificates");
 /// Hash of a version → the record.
 const VERSIONS: TableDefinition<Bytes, Bytes> = TableDefinition::new("versions");
@@ -133,6 +135,7 @@ impl Database {
                 .open_table(GENESIS)?
                 .insert("root", outcome.root.as_bytes().as_slice())?;
             write.open_table(BLOCKS)?;
+            write.open_table(HEADERS)?;
             write.open_table(CERTIFICATES)?;
             write.open_table(DUE)?;
             write.open_table(INDEX)?;
@@ -191,6 +194,9 @@ impl Database {
             }
             meta.insert("height", height)?;
             write.open_table(BLOCKS)?.insert(height, encode(block).as_slice())?;
+            write
+                .open_table(HEADERS)?
+                .insert(height, encode(&block.header).as_slice())?;
             write
                 .open_table(CERTIFICATES)?
                 .insert(height, encode(certificate).as_slice())?;
@@ -358,7 +364,7 @@ impl Snapshot<'_> {
                 validators,
             });
         }
-        let header = self.block(height)?.ok_or(DatabaseError::Damaged("last block"))?.header;
+        let header = self.header_at(height)?.ok_or(DatabaseError::Damaged("last header"))?;
         Ok(Head {
             height,
             id: header.id(),
@@ -380,6 +386,14 @@ impl Snapshot<'_> {
             .transpose()
     }
 
+    fn header_at(&self, height: Height) -> Result<Option<Header>> {
+        let table = self.redb.open_table(HEADERS)?;
+        let bytes = table.get(height)?;
+        bytes
+            .map(|bytes| decode(bytes.value(), MAX_RECORD).map_err(|_| DatabaseError::Damaged("header")))
+            .transpose()
+    }
+
     /// The certificate of a block.
     ///
     /// # Errors
@@ -398,11 +412,11 @@ impl Snapshot<'_> {
     /// [`DatabaseError`] when the file cannot be read.
     pub fn certified_head(&self) -> Result<Option<CertifiedHeader>> {
         let height = self.height()?;
-        let (Some(block), Some(certificate)) = (self.block(height)?, self.certificate(height)?) else {
+        let (Some(header), Some(certificate)) = (self.header_at(height)?, self.certificate(height)?) else {
             return Ok(None);
         };
         Ok(Some(CertifiedHeader {
-            header: block.header,
+            header,
             certificate,
             handover: None,
         }))
@@ -510,12 +524,97 @@ impl Store for Snapshot<'_> {
     }
 
     fn header(&self, height: Height) -> Result<Option<Header>, StoreError> {
-        let block = self.block(height).map_err(|error| StoreError(Box::new(error)))?;
-        Ok(block.map(|block| block.header))
+        self.header_at(height).map_err(|error| StoreError(Box::new(error)))
     }
 
     fn due(&self, until: Timestamp, limit: usize) -> Result<Vec<Id>, StoreError> {
         self.due_contracts(until, limit)
             .map_err(|error| StoreError(Box::new(error)))
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use ledger::{
+        PublicKey, SigningKey, Tokens, Validator, ValidatorSet,
+        body::{Entity, Keys},
+        genesis::{GenesisEntity, Issuance},
+        machine::{apply_block, propose_block},
+        text::Text,
+    };
+
+    use super::*;
+
+    fn key() -> PublicKey {
+        SigningKey::from_seed(&[9; 32]).public()
+    }
+
+    pub(crate) fn genesis() -> Genesis {
+        let keys = Keys {
+            signing: key(),
+            link: key(),
+            encryption: key(),
+        };
+        let founder = GenesisEntity {
+            entity: Entity {
+                keys,
+                name: Text::lossy("somebody"),
+                addresses: vec![],
+            },
+            balance: Tokens::from_micro(1_000),
+        };
+        let validator = Validator {
+            key: key(),
+            link: key(),
+            power: 1,
+        };
+        Genesis {
+            name: Text::lossy("test"),
+            time: Timestamp::from_millis(0),
+            block_interval_ms: 1_000,
+            validators: ValidatorSet::new(vec![validator]).unwrap(),
+            entities: vec![founder],
+            issuance: Issuance::Fixed,
+        }
+    }
+
+    /// Appends an empty block of the time `now`.
+    pub(crate) fn append(database: &Database, now: Timestamp) -> Header {
+        let (block, certificate, outcome) = {
+            let snapshot = database.snapshot().unwrap();
+            let head = snapshot.head().unwrap();
+            let (block, _) = propose_block(&snapshot, database.genesis(), &head, key(), now, &[]).unwrap();
+            let outcome = apply_block(&snapshot, database.genesis(), &head, &block).unwrap();
+            let certificate = Certificate {
+                height: block.header.height,
+                round: 0,
+                block: block.header.id(),
+                signatures: vec![],
+            };
+            (block, certificate, outcome)
+        };
+        database.commit(&block, &certificate, &outcome).unwrap();
+        block.header
+    }
+
+    #[test]
+    fn headers_are_read_without_their_blocks() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = Database::open(&folder.path().join("chain.redb"), genesis()).unwrap();
+        let headers = [1_000, 2_000].map(|time| append(&database, Timestamp::from_millis(time)));
+        let write = database.redb.begin_write().unwrap();
+        for height in 1..=2 {
+            write
+                .open_table(BLOCKS)
+                .unwrap()
+                .insert(height, b"no block".as_slice())
+                .unwrap();
+        }
+        write.commit().unwrap();
+        let snapshot = database.snapshot().unwrap();
+        assert!(snapshot.block(2).is_err());
+        assert_eq!(snapshot.head().unwrap().id, headers[1].id());
+        assert_eq!(snapshot.certified_head().unwrap().unwrap().header, headers[1]);
+        assert_eq!(Store::header(&snapshot, 1).unwrap().as_ref(), Some(&headers[0]));
     }
 }
