@@ -1,5 +1,7 @@
 //! Where the chain is kept: one redb file. A block with all that it changes is one transaction, durable when it returns.
 
+mod sealed;
+
 use std::path::{Path, PathBuf};
 
 use ledger::{
@@ -11,7 +13,7 @@ use ledger::{
     store::{Store, StoreError},
     tree::Node,
 };
-use redb::{ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{ReadableDatabase, ReadableTable as _, TableDefinition};
 
 type Bytes = &'static [u8];
 
@@ -33,18 +35,6 @@ const NODES: TableDefinition<Bytes, Bytes> = TableDefinition::new("nodes");
 const INDEX: TableDefinition<Bytes, ()> = TableDefinition::new("index");
 /// Time (big-endian) and contract: when a rule changes it.
 const DUE: TableDefinition<Bytes, ()> = TableDefinition::new("due");
-/// Hash → time of arrival and ciphertext.
-const SEALED: TableDefinition<Bytes, (u64, Bytes)> = TableDefinition::new("sealed");
-
-/// Hash and contract: which live contracts name a ciphertext.
-const SEALED_FOR: TableDefinition<Bytes, ()> = TableDefinition::new("sealed_for");
-
-/// Most ciphertexts that are held.
-const MAX_HELD: u64 = 100_000;
-/// Time after which a ciphertext that no contract names is dropped, in milliseconds of block time.
-const UNCLAIMED_MS: u64 = 3_600_000;
-/// Blocks between two sweeps of unclaimed ciphertexts.
-const SWEEP_EVERY: u64 = 600;
 
 /// Why the database cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -139,9 +129,8 @@ impl Database {
             write.open_table(CERTIFICATES)?;
             write.open_table(DUE)?;
             write.open_table(INDEX)?;
-            write.open_table(SEALED)?;
-            write.open_table(SEALED_FOR)?;
         }
+        sealed::begin(&write)?;
         put_outcome(&write, &outcome)?;
         Ok(write.commit()?)
     }
@@ -202,31 +191,17 @@ impl Database {
                 .insert(height, encode(certificate).as_slice())?;
         }
         put_outcome(&write, outcome)?;
-        if height.is_multiple_of(SWEEP_EVERY) {
-            drop_unclaimed(&write, block.header.time)?;
-        }
+        sealed::sweep(&write, block.header.time)?;
         Ok(write.commit()?)
     }
 
-    /// Holds a ciphertext until the contract that names it has ended.
+    /// Holds a ciphertext that `peer` brings until the contract that names it has ended, or for an hour if none does.
     ///
     /// # Errors
-    /// [`DatabaseError::Other`] when too many are held.
-    pub fn hold(&self, hash: Hash, sealed: &[u8], now: Timestamp) -> Result<()> {
+    /// [`DatabaseError::Other`] when too many wait for a contract.
+    pub fn hold(&self, hash: Hash, sealed: &[u8], peer: [u8; 32], now: Timestamp) -> Result<()> {
         let write = self.redb.begin_write()?;
-        {
-            let mut table = write.open_table(SEALED)?;
-            // What is held already stays as it is, whoever sends it again.
-            if table.get(hash.as_bytes().as_slice())?.is_some() {
-                return Ok(());
-            }
-            if redb::ReadableTableMetadata::len(&table)? >= MAX_HELD {
-                return Err(DatabaseError::Other(format!(
-                    "{MAX_HELD} sealed texts are held already"
-                )));
-            }
-            table.insert(hash.as_bytes().as_slice(), (now.millis(), sealed))?;
-        }
+        sealed::hold(&write, hash, sealed, peer, now)?;
         Ok(write.commit()?)
     }
 }
@@ -250,8 +225,6 @@ fn put_outcome(write: &redb::WriteTransaction, outcome: &Outcome) -> Result<()> 
     let mut latest = write.open_table(LATEST)?;
     let mut index = write.open_table(INDEX)?;
     let mut due = write.open_table(DUE)?;
-    let mut sealed = write.open_table(SEALED)?;
-    let mut sealed_for = write.open_table(SEALED_FOR)?;
     for record in &outcome.records {
         let hash = record.hash();
         versions.insert(hash.as_bytes().as_slice(), encode(record).as_slice())?;
@@ -273,52 +246,16 @@ fn put_outcome(write: &redb::WriteTransaction, outcome: &Outcome) -> Result<()> 
                 due.insert(due_key(time, record.id).as_slice(), ())?;
             }
             let named = contract.signed.agreement.sealed.hash;
-            let naming = naming_key(named, record.id);
             if contract.ended().is_none() {
-                sealed_for.insert(naming.as_slice(), ())?;
+                sealed::named(write, named, record.id)?;
             } else {
-                sealed_for.remove(naming.as_slice())?;
-                if !is_named(&sealed_for, named)? {
-                    sealed.remove(named.as_bytes().as_slice())?;
-                }
+                sealed::ended(write, named, record.id)?;
             }
         }
     }
     let mut nodes = write.open_table(NODES)?;
     for (hash, node) in &outcome.nodes {
         nodes.insert(hash.as_bytes().as_slice(), encode(node).as_slice())?;
-    }
-    Ok(())
-}
-
-fn naming_key(sealed: Hash, contract: Id) -> Vec<u8> {
-    [sealed.as_bytes().as_slice(), contract.hash().as_bytes().as_slice()].concat()
-}
-
-/// Whether a live contract names a ciphertext.
-fn is_named(sealed_for: &impl ReadableTable<Bytes, ()>, sealed: Hash) -> Result<bool> {
-    let first = sealed_for
-        .range::<&[u8]>(sealed.as_bytes().as_slice()..)?
-        .next()
-        .transpose()?;
-    Ok(first.is_some_and(|(key, _)| key.value().starts_with(sealed.as_bytes())))
-}
-
-fn drop_unclaimed(write: &redb::WriteTransaction, now: Timestamp) -> Result<()> {
-    let mut sealed = write.open_table(SEALED)?;
-    let sealed_for = write.open_table(SEALED_FOR)?;
-    let mut old = Vec::new();
-    for entry in sealed.iter()? {
-        let (hash, held) = entry?;
-        let hash: [u8; 32] = hash.value().try_into().map_err(|_| DatabaseError::Damaged("sealed"))?;
-        if now.millis().saturating_sub(held.value().0) >= UNCLAIMED_MS {
-            old.push(Hash::from_bytes(hash));
-        }
-    }
-    for hash in old {
-        if !is_named(&sealed_for, hash)? {
-            sealed.remove(hash.as_bytes().as_slice())?;
-        }
     }
     Ok(())
 }
@@ -502,7 +439,7 @@ impl Snapshot<'_> {
     /// # Errors
     /// [`DatabaseError`] when the file cannot be read.
     pub fn sealed(&self, hash: Hash) -> Result<Option<Vec<u8>>> {
-        let table = self.redb.open_table(SEALED)?;
+        let table = self.redb.open_table(sealed::SEALED)?;
         Ok(table
             .get(hash.as_bytes().as_slice())?
             .map(|value| value.value().1.to_vec()))

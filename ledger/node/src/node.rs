@@ -150,13 +150,13 @@ impl Ledger {
             .map_or_else(|full| Submission::Full(full.to_string()), |()| Submission::Taken))
     }
 
-    /// Holds a sealed text until the contract that names it has ended.
+    /// Holds a sealed text that `peer` brings until the contract that names it has ended.
     ///
     /// # Errors
     /// [`DatabaseError`] when it cannot be kept.
-    pub fn hold(&self, sealed: &[u8]) -> Result<(), DatabaseError> {
+    pub fn hold(&self, sealed: &[u8], peer: [u8; 32]) -> Result<(), DatabaseError> {
         let time = self.database.snapshot()?.head()?.time;
-        self.database.hold(content_hash(sealed), sealed, time)
+        self.database.hold(content_hash(sealed), sealed, peer, time)
     }
 
     /// The set in force for the next block.
