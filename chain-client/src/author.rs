@@ -7,6 +7,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::{
     ChainClient, ClientError,
+    client::unexpected,
     protocol::{Answer, Request},
 };
 
@@ -95,16 +96,20 @@ impl ChainClient {
     /// Gives a transaction to every peer that can be reached, so that none of them can hold it back. `None` when one took it,
     /// otherwise why it was refused.
     async fn submit(&self, transaction: &SignedTransaction) -> Result<Option<Refusal>, ClientError> {
-        let request = Request::Submit(transaction.clone());
-        let mut refused = None;
-        for answer in self.request_all(&request).await? {
+        let mut answers = self.request_each(&Request::Submit(transaction.clone()));
+        let (mut refused, mut failures) = (None, Vec::new());
+        while let Some((peer, answer)) = answers.recv().await {
             match answer {
-                Answer::Taken => return Ok(None),
-                Answer::Refused(refusal) => refused = refused.or(Some(refusal)),
-                _ => {}
+                Ok(Answer::Taken) => return Ok(None),
+                Ok(Answer::Refused(refusal)) => refused = refused.or(Some(refusal)),
+                Ok(answer) => failures.push(self.failed(peer, unexpected(answer))),
+                Err(reason) => failures.push(self.failed(peer, reason)),
             }
         }
-        Ok(refused)
+        match refused {
+            Some(refusal) => Ok(Some(refusal)),
+            None => Err(ClientError::AllFailed(failures)),
+        }
     }
 
     /// Waits for the next head: announced where heads are followed, otherwise by asking after a block's time.

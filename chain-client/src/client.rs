@@ -1,11 +1,10 @@
 //! The client: asks any of several peers and believes none.
 
 use std::{
-    collections::BTreeMap,
     path::PathBuf,
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
 use ledger::{
@@ -15,12 +14,12 @@ use ledger::{
     record::BodyOf,
 };
 use peer_link::{Connection, Connections, Endpoint, PeerAddress, PeerId, protocol as link_protocol};
-use tokio::sync::watch;
-use tracing::{debug, info, warn};
+use tokio::sync::{mpsc, watch};
 
 use crate::{
-    ClientError, PeerFailure, Reason,
+    ClientError, Complaints, PeerFailure, Reason,
     protocol::{Answer, DEADLINE, HISTORY_PAGE, MAX_ANSWER, MAX_KEYS, PAGE, Request},
+    standing::Standing,
     trust::TrustFile,
 };
 
@@ -32,6 +31,8 @@ const MAX_FOUND: usize = 16 * PAGE;
 const MAX_HISTORY: usize = 10_000;
 /// Attempts with one peer when another task has moved the verified head on meanwhile.
 const STALE_ATTEMPTS: usize = 3;
+/// Pause between them, in which a peer that is a moment behind catches up.
+const STALE_PAUSE: Duration = Duration::from_millis(100);
 /// Pause after every peer failed, while heads are followed.
 const FOLLOW_PAUSE: Duration = Duration::from_secs(1);
 /// A followed peer that announces no head for this long is left for another one.
@@ -71,13 +72,13 @@ struct Shared {
     light: Mutex<LightClient>,
     trust: TrustFile,
     heads: watch::Sender<Option<Header>>,
-    /// The peers' last failures, so that the log names each once.
-    complaints: Mutex<BTreeMap<PeerId, String>>,
+    standing: Mutex<Standing>,
+    complaints: Complaints,
 }
 
 impl ChainClient {
     /// Opens the chain with this genesis hash: fetches the genesis from any peer and checks it, or goes on from what
-    /// `trust_file` kept.
+    /// `trust_file` kept. Why a peer is no help is said to `complaints`, by name of the check that failed.
     ///
     /// # Errors
     /// [`ClientError`] when no peer gave the genesis or the file cannot be used.
@@ -86,13 +87,14 @@ impl ChainClient {
         chain: Hash,
         peers: Vec<PeerAddress>,
         trust_file: Option<PathBuf>,
+        complaints: Complaints,
     ) -> Result<Self, ClientError> {
         if peers.is_empty() {
             return Err(ClientError::NoPeers);
         }
         let links = Connections::new(endpoint, link_protocol::LEDGER);
         let trust = TrustFile::new(trust_file);
-        let genesis = fetch_genesis(&links, &peers, chain).await?;
+        let genesis = fetch_genesis(&links, &peers, chain, &complaints).await?;
         let fresh = LightClient::new(chain, &genesis).expect("the genesis was checked when it was fetched");
         let light = trust.load()?.filter(|kept| kept.chain() == chain).unwrap_or(fresh);
         let (heads, _) = watch::channel(light.head().cloned());
@@ -104,7 +106,8 @@ impl ChainClient {
             light: Mutex::new(light),
             trust,
             heads,
-            complaints: Mutex::default(),
+            standing: Mutex::default(),
+            complaints,
         };
         Ok(Self {
             shared: Arc::new(shared),
@@ -135,7 +138,7 @@ impl ChainClient {
         self.shared.heads.subscribe()
     }
 
-    fn light(&self) -> std::sync::MutexGuard<'_, LightClient> {
+    fn light(&self) -> MutexGuard<'_, LightClient> {
         self.shared.light.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -229,7 +232,9 @@ impl ChainClient {
                 Err(Reason::Lied(LightError::WrongValidatorSet { .. })) if attempt < STALE_ATTEMPTS => {
                     self.sync_with(connection).await?;
                 }
-                Err(Reason::Lied(LightError::StaleHead { .. })) if attempt < STALE_ATTEMPTS => {}
+                Err(Reason::Lied(LightError::StaleHead { .. })) if attempt < STALE_ATTEMPTS => {
+                    tokio::time::sleep(STALE_PAUSE).await;
+                }
                 Err(reason) => return Err(reason),
             }
             attempt += 1;
@@ -289,8 +294,15 @@ impl ChainClient {
             .iter()
             .map(|id| RecordKey::new(Kind::Contract, *id))
             .collect();
-        let records = self.records(&keys).await?;
-        Ok(records.into_iter().flatten().filter_map(Proven::new).collect())
+        let records = self
+            .records(&keys)
+            .await?
+            .into_iter()
+            .map(|record| record.and_then(Proven::new));
+        // A set with a gap in it would not be the whole set.
+        let whole =
+            |(key, contract): (&RecordKey, Option<_>)| contract.ok_or_else(|| ClientError::Missing(key.to_string()));
+        keys.iter().zip(records).map(whole).collect()
     }
 
     /// A version of a record, by its hash.
@@ -307,7 +319,8 @@ impl ChainClient {
                 let record = records
                     .pop()
                     .filter(|record| records.is_empty() && record.hash() == hash);
-                record.and_then(Proven::new).ok_or(Reason::OffTopic)
+                let record = record.ok_or(Reason::AlteredContent(hash))?;
+                Proven::new(record).ok_or(Reason::OffTopic)
             })
         })
         .await
@@ -359,11 +372,19 @@ impl ChainClient {
     pub async fn hold_sealed(&self, sealed: Vec<u8>) -> Result<Blob, ClientError> {
         let hash = Hash::from_bytes(*blake3::hash(&sealed).as_bytes());
         let size = u64::try_from(sealed.len()).unwrap_or(u64::MAX);
-        let answers = self.request_all(&Request::Hold(sealed)).await?;
-        if answers.contains(&Answer::Taken) {
+        let mut answers = self.request_each(&Request::Hold(sealed));
+        let (mut taken, mut failures) = (false, Vec::new());
+        while let Some((peer, answer)) = answers.recv().await {
+            match answer {
+                Ok(Answer::Taken) => taken = true,
+                Ok(answer) => failures.push(self.failed(peer, unexpected(answer))),
+                Err(reason) => failures.push(self.failed(peer, reason)),
+            }
+        }
+        if taken {
             Ok(Blob { hash, size })
         } else {
-            Err(ClientError::AllFailed(Vec::new()))
+            Err(ClientError::AllFailed(failures))
         }
     }
 
@@ -380,38 +401,29 @@ impl ChainClient {
                 };
                 let same = blake3::hash(&bytes).as_bytes() == blob.hash.as_bytes()
                     && u64::try_from(bytes.len()) == Ok(blob.size);
-                if same { Ok(bytes) } else { Err(Reason::OffTopic) }
+                if same {
+                    Ok(bytes)
+                } else {
+                    Err(Reason::AlteredContent(blob.hash))
+                }
             })
         })
         .await
     }
 
-    /// The answers of all peers that answered a request; at least one.
-    pub(crate) async fn request_all(&self, request: &Request) -> Result<Vec<Answer>, ClientError> {
-        let (mut answers, mut failures) = (Vec::new(), Vec::new());
-        for peer in &self.shared.peers {
-            match self.call_peer(peer, request).await {
-                Ok(Answer::Unable(reason)) => {
-                    failures.push(PeerFailure {
-                        peer: peer.id(),
-                        reason: Reason::Unable(reason),
-                    });
-                }
-                Ok(answer) => answers.push(answer),
-                Err(reason) => {
-                    self.complain(peer.id(), &reason);
-                    failures.push(PeerFailure {
-                        peer: peer.id(),
-                        reason,
-                    });
-                }
-            }
+    /// Puts a request to all peers at once, which get it even if nobody waits for the answers: each has its deadline.
+    pub(crate) fn request_each(&self, request: &Request) -> mpsc::Receiver<(PeerId, Result<Answer, Reason>)> {
+        let peers = &self.shared.peers;
+        let (sender, answers) = mpsc::channel(peers.len().max(1));
+        for peer in peers.clone() {
+            let (client, request, sender) = (self.clone(), request.clone(), sender.clone());
+            tokio::spawn(async move {
+                let answer = client.call_peer(&peer, &request).await;
+                // The channel has room for all; it is closed when nobody waits any more.
+                let _ = sender.send((peer.id(), answer)).await;
+            });
         }
-        if answers.is_empty() {
-            Err(ClientError::AllFailed(failures))
-        } else {
-            Ok(answers)
-        }
+        answers
     }
 
     /// Follows new heads until the returned task is dropped: verifies each that a peer announces, leaves a peer that lies or
@@ -433,7 +445,7 @@ impl ChainClient {
                         Err(reason) => Err(reason),
                     };
                     if let Err(reason) = result {
-                        client.complain(peer.id(), &reason);
+                        client.failed(peer.id(), reason);
                     }
                     tokio::time::sleep(FOLLOW_PAUSE).await;
                 }
@@ -445,21 +457,30 @@ impl ChainClient {
 
     async fn follow_one(&self, connection: &Connection) -> Result<(), Reason> {
         self.sync_with(connection).await?;
-        let mut stream = connection.open().await.map_err(Reason::Link)?;
-        stream.send(&Request::Watch, MAX_ANSWER).await.map_err(Reason::Link)?;
-        self.forgive(connection.peer());
+        let mut stream = connection.open().await.map_err(Reason::of_link)?;
+        stream
+            .send(&Request::Watch, MAX_ANSWER)
+            .await
+            .map_err(Reason::of_link)?;
+        let mut announced = 0;
         loop {
             let answer = stream
                 .receive_within(MAX_ANSWER, FOLLOW_SILENCE)
                 .await
-                .map_err(Reason::Link)?;
+                .map_err(Reason::of_link)?;
             let Answer::Head { head, .. } = answer else {
                 return Err(unexpected(answer));
             };
+            let height = head.header.height;
             match self.advance(&head) {
-                Ok(()) => {}
-                // Another peer was faster.
-                Err(Reason::Lied(LightError::StaleHead { .. })) => {}
+                // Another peer was faster; but each one's heads rise.
+                Ok(()) | Err(Reason::Lied(LightError::StaleHead { .. })) if height > announced => announced = height,
+                Ok(()) => {
+                    return Err(Reason::Lied(LightError::StaleHead {
+                        given: height,
+                        trusted: announced,
+                    }));
+                }
                 // A handover lies between.
                 Err(Reason::Lied(LightError::WrongValidatorSet { .. })) => {
                     self.sync_with(connection).await?;
@@ -472,26 +493,36 @@ impl ChainClient {
     /// Puts a question to one peer after the other until one answers it.
     async fn ask<'q, T>(&self, question: impl Fn(Connection) -> Asked<'q, T> + Send) -> Result<T, ClientError> {
         let mut failures = Vec::new();
-        for peer in &self.shared.peers {
-            let asked = match self.connect(peer).await {
+        let order = self.standing().order(&self.shared.peers, Instant::now());
+        for peer in order {
+            let asked = match self.connect(&peer).await {
                 Ok(connection) => question(connection).await,
                 Err(reason) => Err(reason),
             };
             match asked {
                 Ok(answer) => {
-                    self.forgive(peer.id());
+                    self.standing().helped(peer.id());
                     return Ok(answer);
                 }
-                Err(reason) => {
-                    self.complain(peer.id(), &reason);
-                    failures.push(PeerFailure {
-                        peer: peer.id(),
-                        reason,
-                    });
-                }
+                Err(reason) => failures.push(self.failed(peer.id(), reason)),
             }
         }
         Err(ClientError::AllFailed(failures))
+    }
+
+    fn standing(&self) -> MutexGuard<'_, Standing> {
+        self.shared.standing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A peer was no help: that is said, and others are asked before it for a time.
+    pub(crate) fn failed(&self, peer: PeerId, reason: Reason) -> PeerFailure {
+        let failure = PeerFailure { peer, reason };
+        self.shared.complaints.complain(&failure);
+        // Not to have one thing is no fault.
+        if !matches!(failure.reason, Reason::Unable(_)) {
+            self.standing().failed(peer, Instant::now());
+        }
+        failure
     }
 
     async fn connect(&self, peer: &PeerAddress) -> Result<Connection, Reason> {
@@ -500,34 +531,6 @@ impl ChainClient {
 
     async fn call_peer(&self, peer: &PeerAddress, request: &Request) -> Result<Answer, Reason> {
         call(&self.connect(peer).await?, request).await
-    }
-
-    /// Says once in the log why a peer is no help: a lie at the level of a warning, an outage below it.
-    fn complain(&self, peer: PeerId, reason: &Reason) {
-        let text = reason.to_string();
-        let kind = match reason {
-            Reason::Dial(_) => "not reached".to_owned(),
-            Reason::Lied(error) => error.to_string().split(':').next().unwrap_or_default().to_owned(),
-            _ => text.clone(),
-        };
-        let mut complaints = self.shared.complaints.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = complaints
-            .insert(peer, kind.clone())
-            .is_some_and(|before| before == kind);
-        drop(complaints);
-        match reason {
-            _ if known => debug!(%peer, "{text}"),
-            Reason::Lied(_) | Reason::OffTopic => warn!(%peer, "peer of the chain {text}"),
-            _ => info!(%peer, "peer of the chain: {text}"),
-        }
-    }
-
-    fn forgive(&self, peer: PeerId) {
-        self.shared
-            .complaints
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&peer);
     }
 
     /// Height of the newest verified header.
@@ -552,25 +555,34 @@ async fn call(connection: &Connection, request: &Request) -> Result<Answer, Reas
     connection
         .call(request, MAX_ANSWER, DEADLINE)
         .await
-        .map_err(Reason::Link)
+        .map_err(Reason::of_link)
 }
 
-fn unexpected(answer: Answer) -> Reason {
+pub(crate) fn unexpected(answer: Answer) -> Reason {
     match answer {
         Answer::Unable(reason) => Reason::Unable(reason),
         _ => Reason::OffTopic,
     }
 }
 
-async fn fetch_genesis(links: &Connections, peers: &[PeerAddress], chain: Hash) -> Result<Genesis, ClientError> {
+async fn fetch_genesis(
+    links: &Connections,
+    peers: &[PeerAddress],
+    chain: Hash,
+    complaints: &Complaints,
+) -> Result<Genesis, ClientError> {
     let mut failures = Vec::new();
     for peer in peers {
         match genesis_of(links, peer, chain).await {
             Ok(genesis) => return Ok(genesis),
-            Err(reason) => failures.push(PeerFailure {
-                peer: peer.id(),
-                reason,
-            }),
+            Err(reason) => {
+                let failure = PeerFailure {
+                    peer: peer.id(),
+                    reason,
+                };
+                complaints.complain(&failure);
+                failures.push(failure);
+            }
         }
     }
     Err(ClientError::AllFailed(failures))

@@ -1,8 +1,8 @@
 //! Why nothing could be learned.
 
-use std::{fmt, path::PathBuf};
+use std::{fmt, path::PathBuf, time::Duration};
 
-use ledger::LightError;
+use ledger::{Hash, LightError};
 use peer_link::{DialError, LinkError, PeerId};
 
 /// Why one peer was no help.
@@ -11,12 +11,21 @@ pub enum Reason {
     /// It could not be reached.
     #[error("not reached: {0}")]
     Dial(#[source] DialError),
-    /// The link failed, or the peer did not keep to the protocol.
-    #[error("link: {0}")]
+    /// The link failed.
+    #[error("lost: {}", joined(.0))]
     Link(#[source] LinkError),
+    /// What it sent is not the protocol.
+    #[error("refused: broken protocol: {}", joined(.0))]
+    Garbage(#[source] LinkError),
+    /// It took the question and sent no answer.
+    #[error("silent: no answer within {0:?}")]
+    Silent(Duration),
     /// What it said is not true.
     #[error("refused: {}", joined(.0))]
     Lied(#[source] LightError),
+    /// It sent other content than what the hash names.
+    #[error("refused: altered content: not what {0} names")]
+    AlteredContent(Hash),
     /// It answered something that was not asked.
     #[error("refused: answered something else")]
     OffTopic,
@@ -25,9 +34,34 @@ pub enum Reason {
     Unable(String),
 }
 
-fn joined(error: &LightError) -> String {
+impl Reason {
+    /// The name of the check that failed.
+    #[must_use]
+    pub const fn check(&self) -> &'static str {
+        match self {
+            Self::Dial(_) => "not reached",
+            Self::Link(_) => "lost",
+            Self::Garbage(_) => "broken protocol",
+            Self::Silent(_) => "silent",
+            Self::Lied(error) => error.check(),
+            Self::AlteredContent(_) => "altered content",
+            Self::OffTopic => "answered something else",
+            Self::Unable(_) => "unable",
+        }
+    }
+
+    pub(crate) fn of_link(error: LinkError) -> Self {
+        match error {
+            LinkError::Deadline(deadline) => Self::Silent(deadline),
+            error if error.is_violation() => Self::Garbage(error),
+            error => Self::Link(error),
+        }
+    }
+}
+
+fn joined(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
+    let mut cause = error.source();
     while let Some(next) = cause {
         text = format!("{text}: {next}");
         cause = next.source();

@@ -13,10 +13,13 @@
 
 mod author;
 mod client;
+mod complaints;
 mod error;
 pub mod protocol;
+mod standing;
 mod trust;
 
 pub use author::{Author, SendError};
 pub use client::{ChainClient, Following, Proven};
+pub use complaints::Complaints;
 pub use error::{ClientError, PeerFailure, Reason};

@@ -3,12 +3,13 @@
 use std::{
     collections::BTreeMap,
     future::Future,
+    net::{IpAddr, Ipv6Addr},
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use iroh::endpoint::Incoming;
+use iroh::endpoint::{Incoming, IncomingAddr};
 use tokio::{
     sync::Semaphore,
     task::{JoinHandle, JoinSet},
@@ -24,6 +25,9 @@ pub const MAX_HANDSHAKES: usize = 32;
 pub const MAX_CONNECTIONS: usize = 512;
 /// Most accepted connections of one peer at once; beyond it its new ones are closed.
 pub const MAX_CONNECTIONS_PER_PEER: usize = 8;
+/// Most accepted connections from one address at once: keys cost nothing to make, addresses do. An IPv6 address counts with
+/// all others of its /64, which one host may have.
+pub const MAX_CONNECTIONS_PER_ADDRESS: usize = 128;
 /// Longest handshake.
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(5);
 /// Code with which a connection beyond the bounds is closed.
@@ -85,44 +89,72 @@ impl Drop for Serving {
     }
 }
 
-/// How many connections are open, in all and for each peer.
+/// How many connections are open, in all, for each peer and for each address.
 #[derive(Default)]
-struct Census(Mutex<BTreeMap<PeerId, usize>>);
+struct Census(Mutex<Open>);
+
+#[derive(Default)]
+struct Open {
+    total: usize,
+    of_peers: BTreeMap<PeerId, usize>,
+    of_addresses: BTreeMap<IpAddr, usize>,
+}
 
 /// One counted connection; uncounted when dropped.
 struct Counted {
     census: Arc<Census>,
     peer: PeerId,
+    address: Option<IpAddr>,
 }
 
 impl Census {
-    fn admit(self: &Arc<Self>, peer: PeerId) -> Option<Counted> {
+    fn admit(self: &Arc<Self>, peer: PeerId, address: Option<IpAddr>) -> Option<Counted> {
+        let address = address.map(network);
         let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let total: usize = open.values().sum();
-        let of_peer = open.entry(peer).or_default();
-        if total >= MAX_CONNECTIONS || *of_peer >= MAX_CONNECTIONS_PER_PEER {
-            if *of_peer == 0 {
-                open.remove(&peer);
-            }
+        let of_peer = open.of_peers.get(&peer).copied().unwrap_or(0);
+        let of_address = address.and_then(|address| open.of_addresses.get(&address).copied());
+        if open.total >= MAX_CONNECTIONS
+            || of_peer >= MAX_CONNECTIONS_PER_PEER
+            || of_address.unwrap_or(0) >= MAX_CONNECTIONS_PER_ADDRESS
+        {
             return None;
         }
-        *of_peer += 1;
+        open.total += 1;
+        *open.of_peers.entry(peer).or_default() += 1;
+        if let Some(address) = address {
+            *open.of_addresses.entry(address).or_default() += 1;
+        }
         Some(Counted {
             census: Arc::clone(self),
             peer,
+            address,
         })
+    }
+}
+
+/// What one host may have as its own.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.into(),
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
         let mut open = self.census.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match open.get_mut(&self.peer) {
-            Some(count) if *count > 1 => *count -= 1,
-            _ => {
-                open.remove(&self.peer);
-            }
+        open.total = open.total.saturating_sub(1);
+        uncount(&mut open.of_peers, &self.peer);
+        if let Some(address) = &self.address {
+            uncount(&mut open.of_addresses, address);
         }
+    }
+}
+
+fn uncount<K: Ord>(counts: &mut BTreeMap<K, usize>, key: &K) {
+    match counts.get_mut(key) {
+        Some(count) if *count > 1 => *count -= 1,
+        _ => _ = counts.remove(key),
     }
 }
 
@@ -143,11 +175,15 @@ async fn run(endpoint: iroh::Endpoint, protocols: Protocols) {
                     continue;
                 };
                 let (endpoint, protocols, census) = (endpoint.clone(), protocols.clone(), Arc::clone(&census));
+                let address = match incoming.remote_addr() {
+                    IncomingAddr::Ip(address) => Some(address.ip()),
+                    _ => None,
+                };
                 running.spawn(async move {
                     let connection = shake_hands(incoming).await;
                     drop(permit);
                     if let Some(connection) = connection {
-                        answer(connection, endpoint, &protocols, &census).await;
+                        answer(connection, address, endpoint, &protocols, &census).await;
                     }
                 });
             }
@@ -173,6 +209,7 @@ async fn shake_hands(incoming: Incoming) -> Option<iroh::endpoint::Connection> {
 
 async fn answer(
     connection: iroh::endpoint::Connection,
+    address: Option<IpAddr>,
     endpoint: iroh::Endpoint,
     protocols: &Protocols,
     census: &Arc<Census>,
@@ -181,7 +218,7 @@ async fn answer(
     let Some(handler) = protocols.handlers.get(connection.alpn()) else {
         return;
     };
-    let Some(_counted) = census.admit(peer) else {
+    let Some(_counted) = census.admit(peer, address) else {
         warn!(%peer, "too many connections, new one refused");
         connection.close(CODE_BUSY.into(), b"too many connections");
         return;
@@ -194,18 +231,45 @@ mod tests {
     use super::*;
     use crate::LinkKey;
 
+    fn peer(seed: usize) -> PeerId {
+        let mut bytes = [0; 32];
+        bytes[..8].copy_from_slice(&seed.to_le_bytes());
+        LinkKey::from_seed(&bytes).id()
+    }
+
     #[test]
     fn one_peer_cannot_take_all_connections_and_gets_its_own_back() {
         let census = Arc::new(Census::default());
-        let [greedy, other] = [1, 2].map(|seed| LinkKey::from_seed(&[seed; 32]).id());
+        let (greedy, other) = (peer(1), peer(2));
         let mut held: Vec<_> = (0..MAX_CONNECTIONS_PER_PEER)
-            .map(|_| census.admit(greedy).unwrap())
+            .map(|_| census.admit(greedy, None).unwrap())
             .collect();
-        assert!(census.admit(greedy).is_none());
-        assert!(census.admit(other).is_some());
+        assert!(census.admit(greedy, None).is_none());
+        assert!(census.admit(other, None).is_some());
         held.pop();
-        assert!(census.admit(greedy).is_some());
+        assert!(census.admit(greedy, None).is_some());
         held.clear();
-        assert!(census.0.lock().unwrap().is_empty());
+        let open = census.0.lock().unwrap();
+        assert!(open.total == 0 && open.of_peers.is_empty());
+    }
+
+    #[test]
+    fn one_address_cannot_take_all_connections_with_many_keys() {
+        for (greedy, also, other) in [
+            ("192.0.2.1", "::ffff:192.0.2.1", "192.0.2.2"),
+            ("2001:db8::1", "2001:db8::2:0:0:1", "2001:db8:0:1::1"),
+        ]
+        .map(|(a, b, c)| (a.parse().unwrap(), b.parse().unwrap(), c.parse().unwrap()))
+        {
+            let census = Arc::new(Census::default());
+            let held: Vec<_> = (0..MAX_CONNECTIONS_PER_ADDRESS)
+                .map(|seed| census.admit(peer(seed), Some(greedy)).unwrap())
+                .collect();
+            assert!(census.admit(peer(9_999), Some(also)).is_none());
+            assert!(census.admit(peer(9_999), Some(other)).is_some());
+            drop(held);
+            assert!(census.admit(peer(9_999), Some(also)).is_some());
+            assert!(census.0.lock().unwrap().of_addresses.is_empty());
+        }
     }
 }

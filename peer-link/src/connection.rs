@@ -13,7 +13,7 @@ use borsh::{BorshDeserialize, BorshSerialize};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     task::JoinSet,
-    time::timeout,
+    time::{sleep, timeout},
 };
 use tracing::{debug, warn};
 
@@ -56,6 +56,8 @@ impl AsyncWrite for WriteHalf {
 
 /// Longest wait for the request on a stream that a peer opened.
 const REQUEST_DEADLINE: Duration = Duration::from_secs(10);
+/// A served connection on which no stream was open for so long is closed; it costs whoever needs it again one handshake.
+const UNUSED: Duration = Duration::from_secs(300);
 /// Code with which a connection is closed in order.
 const CODE_DONE: u32 = 0;
 /// Code with which a peer that broke the protocol is cut off.
@@ -246,8 +248,18 @@ impl Stream {
 /// `handler` with the stream, on which one answer, many, or raw bytes may follow. Streams run side by side and end with
 /// the connection.
 ///
-/// A peer that sends an over-long or malformed frame is cut off; a stream without a request in time is dropped.
+/// A peer that sends an over-long or malformed frame is cut off; a stream without a request in time is dropped; a connection
+/// without a stream for five minutes is closed.
 pub async fn serve_requests<Q, H, F>(connection: Connection, limits: Limits, handler: H)
+where
+    Q: BorshDeserialize + Send + 'static,
+    H: Fn(Q, Stream) -> F + Send + Sync + 'static,
+    F: Future<Output = Result<(), LinkError>> + Send + 'static,
+{
+    serve_used(connection, limits, UNUSED, handler).await;
+}
+
+async fn serve_used<Q, H, F>(connection: Connection, limits: Limits, unused: Duration, handler: H)
 where
     Q: BorshDeserialize + Send + 'static,
     H: Fn(Q, Stream) -> F + Send + Sync + 'static,
@@ -257,12 +269,17 @@ where
     let handler = Arc::new(handler);
     let mut running = JoinSet::new();
     loop {
+        let idle = running.is_empty();
         tokio::select! {
             accepted = connection.accept() => {
                 let Ok(stream) = accepted else { break };
                 running.spawn(serve_stream(connection.clone(), stream, limits.request, Arc::clone(&handler)));
             }
             Some(_) = running.join_next() => {}
+            () = sleep(unused), if idle => {
+                connection.close();
+                break;
+            }
         }
     }
 }
@@ -303,5 +320,48 @@ where
     };
     if let Err(error) = served {
         debug!(peer = %connection.peer(), %error, "stream ended early");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Endpoint, LinkKey, PeerAddress, Protocols};
+
+    const PROTOCOL: &[u8] = b"test";
+    const LONG: Duration = Duration::from_secs(20);
+
+    async fn endpoint(seed: u8) -> Endpoint {
+        let loopback = ([127, 0, 0, 1], 0).into();
+        Endpoint::bind(&LinkKey::from_seed(&[seed; 32]), loopback)
+            .await
+            .unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_closed_when_no_stream_is_open_for_a_time_and_not_before() {
+        let (server, client) = (endpoint(1).await, endpoint(2).await);
+        let limits = Limits {
+            request: 64,
+            streams: 4,
+        };
+        let unused = Duration::from_millis(300);
+        let protocols = Protocols::new().with(PROTOCOL, move |connection| {
+            serve_used(connection, limits, unused, |_: u8, mut stream: Stream| async move {
+                // Answers when the peer says that it is done.
+                let _: Option<u8> = stream.receive(64).await?;
+                stream.send(&1_u8, 64).await
+            })
+        });
+        let _serving = server.serve(protocols);
+        let address = PeerAddress::new(server.id(), server.bound()).unwrap();
+        let connection = client.dial(&address, PROTOCOL).await.unwrap();
+        let mut stream = connection.open().await.unwrap();
+        stream.send(&1_u8, 64).await.unwrap();
+        let open = timeout(unused * 4, connection.closed()).await;
+        assert!(open.is_err(), "closed while a stream was open: {open:?}");
+        stream.finish();
+        assert_eq!(stream.receive_within::<u8>(64, LONG).await.unwrap(), 1);
+        timeout(LONG, connection.closed()).await.unwrap();
     }
 }

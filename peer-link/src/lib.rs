@@ -26,7 +26,9 @@ mod identity;
 mod pool;
 pub mod protocol;
 
-pub use accept::{MAX_CONNECTIONS, MAX_CONNECTIONS_PER_PEER, MAX_HANDSHAKES, Protocols, Serving};
+pub use accept::{
+    MAX_CONNECTIONS, MAX_CONNECTIONS_PER_ADDRESS, MAX_CONNECTIONS_PER_PEER, MAX_HANDSHAKES, Protocols, Serving,
+};
 pub use backoff::Backoff;
 pub use blobs::{BlobError, BlobHash, BlobPolicy, BlobStore};
 pub use connection::{Connection, Limits, ReadHalf, Stream, WriteHalf, serve_calls, serve_requests};

@@ -128,6 +128,13 @@ impl Console {
             .cloned()
     }
 
+    /// How many of all lines so far have `text` in them.
+    #[must_use]
+    pub fn count(&self, text: &str) -> usize {
+        let state = self.shared.lock();
+        state.lines.iter().filter(|line| line.contains(text)).count()
+    }
+
     /// The last lines, for a report.
     #[must_use]
     pub fn tail(&self) -> String {
@@ -199,6 +206,7 @@ mod tests {
             "{error}"
         );
         assert_eq!(console.seen("one").unwrap(), "one up");
+        assert_eq!(console.count("up"), 2);
         assert_eq!(
             std::fs::read(directory.path().join("log")).unwrap(),
             b"one up\r\ntwo up\nthree\n"

@@ -6,7 +6,7 @@ mod socket;
 
 use std::{path::PathBuf, time::Duration};
 
-use chain_client::ChainClient;
+use chain_client::{ChainClient, Complaints};
 use peer_link::{BindError, BlobError, BlobStore, Endpoint};
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -25,7 +25,7 @@ use crate::{
 /// Pauses between attempts to reach the chain, first and longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(15));
 
-/// Why a daemon could not start.
+/// Why a daemon could not start, or ended by itself.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     /// The home directory.
@@ -52,12 +52,15 @@ pub enum ServeError {
     /// Signals cannot be waited for.
     #[error("wait for signals")]
     Signals(#[source] std::io::Error),
+    /// The peer link's socket is lost.
+    #[error("the peer link lost its socket; start `threebot serve` again")]
+    LinkLost,
 }
 
 /// Runs the daemon until it is told to stop. `ready` is called once the bot stands on the chain.
 ///
 /// # Errors
-/// [`ServeError`] when it cannot start; an unreachable chain is no reason.
+/// [`ServeError`] when it cannot start, or when it lost its link; an unreachable chain is no reason.
 pub async fn serve(home: Home, identity: Identity, ready: impl FnOnce(&Bot)) -> Result<(), ServeError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(ServeError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(ServeError::Signals)?;
@@ -82,28 +85,41 @@ pub async fn serve(home: Home, identity: Identity, ready: impl FnOnce(&Bot)) -> 
             blobs,
             deployments,
         });
-        let _serving = endpoint.serve(bot.protocols());
+        let mut serving = endpoint.serve(bot.protocols());
         if bot.addresses().is_empty() {
             warn!("others cannot reach this bot: set `advertise` in config.toml, for `listen` names no address");
         }
         announce.send_replace(Some(bot.clone()));
-        register(&bot).await;
-        bot.keep_all().await;
-        ready(&bot);
-        std::future::pending::<()>().await;
+        let work = async {
+            register(&bot).await;
+            bot.keep_all().await;
+            ready(&bot);
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            () = work => {}
+            // A bot that nobody reaches is of no use; whoever supervises it starts another.
+            () = serving.ended() => {}
+        }
     };
-    tokio::select! {
-        () = running => {}
-        _ = terminate.recv() => info!("told to stop"),
-        _ = interrupt.recv() => info!("interrupted"),
-    }
+    let ended = tokio::select! {
+        () = running => Err(ServeError::LinkLost),
+        _ = terminate.recv() => {
+            info!("told to stop");
+            Ok(())
+        }
+        _ = interrupt.recv() => {
+            info!("interrupted");
+            Ok(())
+        }
+    };
     drop(socket);
     let bot = announce.borrow().clone();
     match bot {
         Some(bot) => bot.shut_down().await,
         None => endpoint.close().await,
     }
-    Ok(())
+    ended
 }
 
 /// Reaches the chain, however long that takes.
@@ -116,7 +132,15 @@ async fn open_chain(home: &Home, config: &Config, endpoint: &Endpoint) -> ChainC
             // Checked before; the configuration in memory does not change.
             Err(_) => return std::future::pending().await,
         };
-        match ChainClient::open(endpoint.clone(), genesis, peers, Some(home.head())).await {
+        match ChainClient::open(
+            endpoint.clone(),
+            genesis,
+            peers,
+            Some(home.head()),
+            Complaints::to_log(),
+        )
+        .await
+        {
             Ok(chain) => return chain,
             Err(error) => {
                 let text = crate::bot::error_line(&error);

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use chain_client::{Author, ChainClient};
+use chain_client::{Author, ChainClient, Complaints};
 use ledger::{
     Hash, Id, SigningKey,
     body::{Keys, Node},
@@ -620,8 +620,10 @@ fn spawn_member(
 
 async fn open_chain(endpoint: Endpoint, genesis: Hash, peers: Vec<PeerAddress>, trust: &Path) -> ChainClient {
     let mut complaint = String::new();
+    let complaints = Complaints::to(say);
     loop {
-        let opened = ChainClient::open(endpoint.clone(), genesis, peers.clone(), Some(trust.to_owned())).await;
+        let (endpoint, peers) = (endpoint.clone(), peers.clone());
+        let opened = ChainClient::open(endpoint, genesis, peers, Some(trust.to_owned()), complaints.clone()).await;
         let text = match opened {
             Ok(client) => match client.sync().await {
                 Ok(_) => return client,

@@ -1,11 +1,8 @@
 //! Domain-separated blake3 hashes.
 
-use std::{fmt, str::FromStr};
-
 use borsh::{BorshDeserialize, BorshSerialize};
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
-use crate::encoding::encode;
+use crate::{encoding::encode, hex::text_form};
 
 /// A blake3 hash of 32 bytes; as text 64 lower-case hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, BorshSerialize, BorshDeserialize)]
@@ -91,52 +88,7 @@ impl Hash {
     }
 }
 
-impl fmt::Display for Hash {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&data_encoding::HEXLOWER.encode(&self.0))
-    }
-}
-
-impl fmt::Debug for Hash {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-/// A text is not 64 hexadecimal digits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not 64 hexadecimal digits")]
-pub struct HexError;
-
-/// Reads 64 hexadecimal digits.
-pub(crate) fn parse_hex32(text: &str) -> Result<[u8; 32], HexError> {
-    let bytes = data_encoding::HEXLOWER_PERMISSIVE
-        .decode(text.as_bytes())
-        .map_err(|_| HexError)?;
-    bytes.try_into().map_err(|_| HexError)
-}
-
-impl FromStr for Hash {
-    type Err = HexError;
-
-    fn from_str(text: &str) -> Result<Self, HexError> {
-        parse_hex32(text).map(Self)
-    }
-}
-
-impl Serialize for Hash {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Hash {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        <std::borrow::Cow<'de, str> as Deserialize>::deserialize(deserializer)?
-            .parse()
-            .map_err(D::Error::custom)
-    }
-}
+text_form!(Hash);
 
 #[cfg(test)]
 mod tests {
@@ -148,14 +100,6 @@ mod tests {
             Hash::of_bytes(Domain::Record, b"x"),
             Hash::of_bytes(Domain::Header, b"x")
         );
-    }
-
-    #[test]
-    fn text_form_round_trips_and_refuses_other_lengths() {
-        let hash = Hash::of_bytes(Domain::Record, b"x");
-        assert_eq!(hash.to_string().parse(), Ok(hash));
-        assert_eq!("abcd".parse::<Hash>(), Err(HexError));
-        assert_eq!("zz".repeat(32).parse::<Hash>(), Err(HexError));
     }
 
     #[test]

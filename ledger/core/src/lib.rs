@@ -3,7 +3,7 @@
 //! | module | idea |
 //! |---|---|
 //! | [`encoding`] | one canonical binary form, bounded decoding |
-//! | [`hash`], [`key`], [`mod@unit`], [`text`] | what numbers, bytes and names mean |
+//! | [`hash`], [`mod@hex`], [`key`], [`mod@unit`], [`text`] | what numbers, bytes and names mean |
 //! | [`record`] and [`body`] | what stands on the chain: versions linked to the one before |
 //! | [`transaction`], [`agreement`] | what may change it, and who must have signed |
 //! | [`machine`] | the only place where records change: pure and deterministic |
@@ -22,6 +22,7 @@ pub mod consensus;
 pub mod encoding;
 pub mod genesis;
 pub mod hash;
+pub mod hex;
 pub mod index;
 pub mod key;
 pub mod light;

@@ -12,7 +12,7 @@ use crate::{
     consensus::{CertificateError, ValidatorSet, ValidatorSetError},
     genesis::{Genesis, GenesisError},
     hash::Hash,
-    record::{Id, Record, RecordKey},
+    record::{Id, Kind, Record, RecordKey},
     tree::{Proof, ProofError},
     unit::Height,
 };
@@ -105,6 +105,31 @@ pub enum LightError {
     BrokenHistory(RecordKey, u64),
 }
 
+impl LightError {
+    /// The name of the check that failed; the text of the error begins with it.
+    #[must_use]
+    pub const fn check(&self) -> &'static str {
+        match self {
+            Self::WrongGenesis { .. } => "wrong genesis",
+            Self::BadGenesis(_) => "bad genesis",
+            Self::OtherChain(_) => "other chain",
+            Self::StaleHead { .. } => "stale head",
+            Self::ConflictingHead { .. } => "conflicting head",
+            Self::WrongValidatorSet { .. } => "wrong validator set",
+            Self::OtherBlock { .. } => "certificate of another block",
+            Self::ForgedCertificate(_) => "forged certificate",
+            Self::BadHandover(_) => "bad handover",
+            Self::BadHandoverSet(_) => "bad handover set",
+            Self::NoHead => "no verified head",
+            Self::BadProof { .. } => "bad proof",
+            Self::AlteredRecord(_) => "altered record",
+            Self::WithheldRecord(_) => "missing record",
+            Self::TruncatedSet(_) => "truncated contract set",
+            Self::BrokenHistory(..) => "broken history",
+        }
+    }
+}
+
 /// What a peer says of a record: its latest version or that there is none, with the proof.
 #[derive(Debug, Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
 pub struct RecordProof {
@@ -127,6 +152,8 @@ impl RecordProof {
         match (value, self.record) {
             (None, None) => Ok(None),
             (Some(value), Some(record)) if record.hash() == value && record.key() == key => Ok(Some(record)),
+            // The set of a node's contracts is one record: another one than the proven leaves some out or slips some in.
+            _ if key.kind == Kind::Assignments => Err(LightError::TruncatedSet(key.id)),
             (Some(_), None) => Err(LightError::WithheldRecord(key)),
             (_, Some(_)) => Err(LightError::AlteredRecord(key)),
         }

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     body::{Account, Assignments, Contract, Entity, Escrow, Farm, Image, Node, Terms},
-    hash::{Domain, Hash, HexError},
+    hash::{Domain, Hash},
+    hex::HexError,
     unit::Height,
 };
 

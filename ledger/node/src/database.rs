@@ -1,5 +1,7 @@
 //! Where the chain is kept: one redb file. A block with all that it changes is one transaction, durable when it returns.
 
+mod sealed;
+
 use std::path::{Path, PathBuf};
 
 use ledger::{
@@ -11,15 +13,17 @@ use ledger::{
     store::{Store, StoreError},
     tree::Node,
 };
-use redb::{ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{ReadableDatabase, ReadableTable as _, TableDefinition};
 
 type Bytes = &'static [u8];
 
 /// Format of the file; another one is refused.
-const FORMAT: u64 = 1;
+const FORMAT: u64 = 2;
 const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
 const GENESIS: TableDefinition<&str, Bytes> = TableDefinition::new("genesis");
 const BLOCKS: TableDefinition<u64, Bytes> = TableDefinition::new("blocks");
+/// Headers once more, apart from their blocks: they are read with every answer, and a block may have megabytes.
+const HEADERS: TableDefinition<u64, Bytes> = TableDefinition::new("headers");
 const CERTIFICATES: TableDefinition<u64, Bytes> = TableDefinition::new("certificates");
 /// Hash of a version → the record.
 const VERSIONS: TableDefinition<Bytes, Bytes> = TableDefinition::new("versions");
@@ -31,18 +35,6 @@ const NODES: TableDefinition<Bytes, Bytes> = TableDefinition::new("nodes");
 const INDEX: TableDefinition<Bytes, ()> = TableDefinition::new("index");
 /// Time (big-endian) and contract: when a rule changes it.
 const DUE: TableDefinition<Bytes, ()> = TableDefinition::new("due");
-/// Hash → time of arrival and ciphertext.
-const SEALED: TableDefinition<Bytes, (u64, Bytes)> = TableDefinition::new("sealed");
-
-/// Hash and contract: which live contracts name a ciphertext.
-const SEALED_FOR: TableDefinition<Bytes, ()> = TableDefinition::new("sealed_for");
-
-/// Most ciphertexts that are held.
-const MAX_HELD: u64 = 100_000;
-/// Time after which a ciphertext that no contract names is dropped, in milliseconds of block time.
-const UNCLAIMED_MS: u64 = 3_600_000;
-/// Blocks between two sweeps of unclaimed ciphertexts.
-const SWEEP_EVERY: u64 = 600;
 
 /// Why the database cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -133,12 +125,12 @@ impl Database {
                 .open_table(GENESIS)?
                 .insert("root", outcome.root.as_bytes().as_slice())?;
             write.open_table(BLOCKS)?;
+            write.open_table(HEADERS)?;
             write.open_table(CERTIFICATES)?;
             write.open_table(DUE)?;
             write.open_table(INDEX)?;
-            write.open_table(SEALED)?;
-            write.open_table(SEALED_FOR)?;
         }
+        sealed::begin(&write)?;
         put_outcome(&write, &outcome)?;
         Ok(write.commit()?)
     }
@@ -192,35 +184,24 @@ impl Database {
             meta.insert("height", height)?;
             write.open_table(BLOCKS)?.insert(height, encode(block).as_slice())?;
             write
+                .open_table(HEADERS)?
+                .insert(height, encode(&block.header).as_slice())?;
+            write
                 .open_table(CERTIFICATES)?
                 .insert(height, encode(certificate).as_slice())?;
         }
         put_outcome(&write, outcome)?;
-        if height.is_multiple_of(SWEEP_EVERY) {
-            drop_unclaimed(&write, block.header.time)?;
-        }
+        sealed::sweep(&write, block.header.time)?;
         Ok(write.commit()?)
     }
 
-    /// Holds a ciphertext until the contract that names it has ended.
+    /// Holds a ciphertext that `peer` brings until the contract that names it has ended, or for an hour if none does.
     ///
     /// # Errors
-    /// [`DatabaseError::Other`] when too many are held.
-    pub fn hold(&self, hash: Hash, sealed: &[u8], now: Timestamp) -> Result<()> {
+    /// [`DatabaseError::Other`] when too many wait for a contract.
+    pub fn hold(&self, hash: Hash, sealed: &[u8], peer: [u8; 32], now: Timestamp) -> Result<()> {
         let write = self.redb.begin_write()?;
-        {
-            let mut table = write.open_table(SEALED)?;
-            // What is held already stays as it is, whoever sends it again.
-            if table.get(hash.as_bytes().as_slice())?.is_some() {
-                return Ok(());
-            }
-            if redb::ReadableTableMetadata::len(&table)? >= MAX_HELD {
-                return Err(DatabaseError::Other(format!(
-                    "{MAX_HELD} sealed texts are held already"
-                )));
-            }
-            table.insert(hash.as_bytes().as_slice(), (now.millis(), sealed))?;
-        }
+        sealed::hold(&write, hash, sealed, peer, now)?;
         Ok(write.commit()?)
     }
 }
@@ -244,8 +225,6 @@ fn put_outcome(write: &redb::WriteTransaction, outcome: &Outcome) -> Result<()> 
     let mut latest = write.open_table(LATEST)?;
     let mut index = write.open_table(INDEX)?;
     let mut due = write.open_table(DUE)?;
-    let mut sealed = write.open_table(SEALED)?;
-    let mut sealed_for = write.open_table(SEALED_FOR)?;
     for record in &outcome.records {
         let hash = record.hash();
         versions.insert(hash.as_bytes().as_slice(), encode(record).as_slice())?;
@@ -267,52 +246,16 @@ fn put_outcome(write: &redb::WriteTransaction, outcome: &Outcome) -> Result<()> 
                 due.insert(due_key(time, record.id).as_slice(), ())?;
             }
             let named = contract.signed.agreement.sealed.hash;
-            let naming = naming_key(named, record.id);
             if contract.ended().is_none() {
-                sealed_for.insert(naming.as_slice(), ())?;
+                sealed::named(write, named, record.id)?;
             } else {
-                sealed_for.remove(naming.as_slice())?;
-                if !is_named(&sealed_for, named)? {
-                    sealed.remove(named.as_bytes().as_slice())?;
-                }
+                sealed::ended(write, named, record.id)?;
             }
         }
     }
     let mut nodes = write.open_table(NODES)?;
     for (hash, node) in &outcome.nodes {
         nodes.insert(hash.as_bytes().as_slice(), encode(node).as_slice())?;
-    }
-    Ok(())
-}
-
-fn naming_key(sealed: Hash, contract: Id) -> Vec<u8> {
-    [sealed.as_bytes().as_slice(), contract.hash().as_bytes().as_slice()].concat()
-}
-
-/// Whether a live contract names a ciphertext.
-fn is_named(sealed_for: &impl ReadableTable<Bytes, ()>, sealed: Hash) -> Result<bool> {
-    let first = sealed_for
-        .range::<&[u8]>(sealed.as_bytes().as_slice()..)?
-        .next()
-        .transpose()?;
-    Ok(first.is_some_and(|(key, _)| key.value().starts_with(sealed.as_bytes())))
-}
-
-fn drop_unclaimed(write: &redb::WriteTransaction, now: Timestamp) -> Result<()> {
-    let mut sealed = write.open_table(SEALED)?;
-    let sealed_for = write.open_table(SEALED_FOR)?;
-    let mut old = Vec::new();
-    for entry in sealed.iter()? {
-        let (hash, held) = entry?;
-        let hash: [u8; 32] = hash.value().try_into().map_err(|_| DatabaseError::Damaged("sealed"))?;
-        if now.millis().saturating_sub(held.value().0) >= UNCLAIMED_MS {
-            old.push(Hash::from_bytes(hash));
-        }
-    }
-    for hash in old {
-        if !is_named(&sealed_for, hash)? {
-            sealed.remove(hash.as_bytes().as_slice())?;
-        }
     }
     Ok(())
 }
@@ -358,7 +301,7 @@ impl Snapshot<'_> {
                 validators,
             });
         }
-        let header = self.block(height)?.ok_or(DatabaseError::Damaged("last block"))?.header;
+        let header = self.header_at(height)?.ok_or(DatabaseError::Damaged("last header"))?;
         Ok(Head {
             height,
             id: header.id(),
@@ -380,6 +323,14 @@ impl Snapshot<'_> {
             .transpose()
     }
 
+    fn header_at(&self, height: Height) -> Result<Option<Header>> {
+        let table = self.redb.open_table(HEADERS)?;
+        let bytes = table.get(height)?;
+        bytes
+            .map(|bytes| decode(bytes.value(), MAX_RECORD).map_err(|_| DatabaseError::Damaged("header")))
+            .transpose()
+    }
+
     /// The certificate of a block.
     ///
     /// # Errors
@@ -398,11 +349,11 @@ impl Snapshot<'_> {
     /// [`DatabaseError`] when the file cannot be read.
     pub fn certified_head(&self) -> Result<Option<CertifiedHeader>> {
         let height = self.height()?;
-        let (Some(block), Some(certificate)) = (self.block(height)?, self.certificate(height)?) else {
+        let (Some(header), Some(certificate)) = (self.header_at(height)?, self.certificate(height)?) else {
             return Ok(None);
         };
         Ok(Some(CertifiedHeader {
-            header: block.header,
+            header,
             certificate,
             handover: None,
         }))
@@ -488,7 +439,7 @@ impl Snapshot<'_> {
     /// # Errors
     /// [`DatabaseError`] when the file cannot be read.
     pub fn sealed(&self, hash: Hash) -> Result<Option<Vec<u8>>> {
-        let table = self.redb.open_table(SEALED)?;
+        let table = self.redb.open_table(sealed::SEALED)?;
         Ok(table
             .get(hash.as_bytes().as_slice())?
             .map(|value| value.value().1.to_vec()))
@@ -510,12 +461,97 @@ impl Store for Snapshot<'_> {
     }
 
     fn header(&self, height: Height) -> Result<Option<Header>, StoreError> {
-        let block = self.block(height).map_err(|error| StoreError(Box::new(error)))?;
-        Ok(block.map(|block| block.header))
+        self.header_at(height).map_err(|error| StoreError(Box::new(error)))
     }
 
     fn due(&self, until: Timestamp, limit: usize) -> Result<Vec<Id>, StoreError> {
         self.due_contracts(until, limit)
             .map_err(|error| StoreError(Box::new(error)))
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use ledger::{
+        PublicKey, SigningKey, Tokens, Validator, ValidatorSet,
+        body::{Entity, Keys},
+        genesis::{GenesisEntity, Issuance},
+        machine::{apply_block, propose_block},
+        text::Text,
+    };
+
+    use super::*;
+
+    fn key() -> PublicKey {
+        SigningKey::from_seed(&[9; 32]).public()
+    }
+
+    pub(crate) fn genesis() -> Genesis {
+        let keys = Keys {
+            signing: key(),
+            link: key(),
+            encryption: key(),
+        };
+        let founder = GenesisEntity {
+            entity: Entity {
+                keys,
+                name: Text::lossy("somebody"),
+                addresses: vec![],
+            },
+            balance: Tokens::from_micro(1_000),
+        };
+        let validator = Validator {
+            key: key(),
+            link: key(),
+            power: 1,
+        };
+        Genesis {
+            name: Text::lossy("test"),
+            time: Timestamp::from_millis(0),
+            block_interval_ms: 1_000,
+            validators: ValidatorSet::new(vec![validator]).unwrap(),
+            entities: vec![founder],
+            issuance: Issuance::Fixed,
+        }
+    }
+
+    /// Appends an empty block of the time `now`.
+    pub(crate) fn append(database: &Database, now: Timestamp) -> Header {
+        let (block, certificate, outcome) = {
+            let snapshot = database.snapshot().unwrap();
+            let head = snapshot.head().unwrap();
+            let (block, _) = propose_block(&snapshot, database.genesis(), &head, key(), now, &[]).unwrap();
+            let outcome = apply_block(&snapshot, database.genesis(), &head, &block).unwrap();
+            let certificate = Certificate {
+                height: block.header.height,
+                round: 0,
+                block: block.header.id(),
+                signatures: vec![],
+            };
+            (block, certificate, outcome)
+        };
+        database.commit(&block, &certificate, &outcome).unwrap();
+        block.header
+    }
+
+    #[test]
+    fn headers_are_read_without_their_blocks() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = Database::open(&folder.path().join("chain.redb"), genesis()).unwrap();
+        let headers = [1_000, 2_000].map(|time| append(&database, Timestamp::from_millis(time)));
+        let write = database.redb.begin_write().unwrap();
+        for height in 1..=2 {
+            write
+                .open_table(BLOCKS)
+                .unwrap()
+                .insert(height, b"no block".as_slice())
+                .unwrap();
+        }
+        write.commit().unwrap();
+        let snapshot = database.snapshot().unwrap();
+        assert!(snapshot.block(2).is_err());
+        assert_eq!(snapshot.head().unwrap().id, headers[1].id());
+        assert_eq!(snapshot.certified_head().unwrap().unwrap().header, headers[1]);
+        assert_eq!(Store::header(&snapshot, 1).unwrap().as_ref(), Some(&headers[0]));
     }
 }

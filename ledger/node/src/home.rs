@@ -6,9 +6,12 @@
 //! chain.redb       blocks, records, indexes
 //! consensus/       write-ahead log and undecided blocks
 //! ```
+//!
+//! Each file appears whole or not at all, the genesis last: a directory with a genesis is complete, and one without holds at
+//! most keys that signed nothing yet, with which another init goes on.
 
 use std::{
-    fs::{self, OpenOptions},
+    fs::{self, File, OpenOptions},
     io::{self, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
@@ -28,7 +31,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, thiserror::Error)]
 pub enum HomeError {
     /// There is a chain already.
-    #[error("{0} exists already; choose another directory, or remove it to begin anew")]
+    #[error("{0} exists already; choose another directory")]
     Exists(PathBuf),
     /// There is no chain yet.
     #[error("{0} is missing; run `ledgerd init --dir DIR` first")]
@@ -83,6 +86,32 @@ struct KeyFile {
     link_seed: String,
 }
 
+impl KeyFile {
+    fn random() -> Result<Self, HomeError> {
+        let hex = |seed: [u8; 32]| data_encoding::HEXLOWER.encode(&seed);
+        Ok(Self {
+            consensus_seed: hex(random_seed()?),
+            link_seed: hex(random_seed()?),
+        })
+    }
+
+    /// The keys; `path` is where they were read.
+    fn keys(&self, path: &Path) -> Result<(SigningKey, LinkKey), HomeError> {
+        let seed = |text: &str| -> Result<[u8; 32], HomeError> {
+            let bytes = data_encoding::HEXLOWER_PERMISSIVE.decode(text.as_bytes()).ok();
+            let seed = bytes.and_then(|bytes| bytes.try_into().ok());
+            seed.ok_or_else(|| HomeError::Malformed {
+                path: path.to_owned(),
+                reason: "a seed is not 64 hexadecimal digits".into(),
+            })
+        };
+        Ok((
+            SigningKey::from_seed(&seed(&self.consensus_seed)?),
+            LinkKey::from_seed(&seed(&self.link_seed)?),
+        ))
+    }
+}
+
 /// A validator's directory.
 #[derive(Debug)]
 pub struct Home {
@@ -102,12 +131,20 @@ impl Home {
     /// [`HomeError`] when there is one already, an option is wrong or a file cannot be written.
     pub fn init(directory: &Path, options: &InitOptions) -> Result<Self, HomeError> {
         let genesis_path = directory.join("genesis.json");
-        if genesis_path.exists() {
-            return Err(HomeError::Exists(genesis_path));
+        // A chain without its genesis is no half-made directory: its keys have signed.
+        for left in ["genesis.json", "chain.redb", "consensus"].map(|name| directory.join(name)) {
+            if left.exists() {
+                return Err(HomeError::Exists(left));
+            }
         }
         let entities = options.entities.iter().map(read_entity).collect::<Result<_, _>>()?;
-        let (consensus, link) = (random_seed()?, random_seed()?);
-        let (consensus_key, link_key) = (SigningKey::from_seed(&consensus), LinkKey::from_seed(&link));
+        let key_path = directory.join("validator.key");
+        let keys = match read::<KeyFile>(&key_path) {
+            Ok(keys) => keys,
+            Err(HomeError::Missing(_)) => KeyFile::random()?,
+            Err(error) => return Err(error),
+        };
+        let (consensus_key, link_key) = keys.keys(&key_path)?;
         let validator = Validator {
             key: consensus_key.public(),
             link: PublicKey::from_bytes(*link_key.id().as_bytes()),
@@ -126,12 +163,9 @@ impl Home {
             path: directory.to_owned(),
             source,
         })?;
-        let hex = |seed: &[u8; 32]| data_encoding::HEXLOWER.encode(seed);
-        let keys = KeyFile {
-            consensus_seed: hex(&consensus),
-            link_seed: hex(&link),
-        };
-        write_new(&directory.join("validator.key"), 0o600, &keys)?;
+        if !key_path.exists() {
+            write_new(&key_path, 0o600, &keys)?;
+        }
         write_new(&genesis_path, 0o644, &genesis)?;
         Ok(Self {
             directory: directory.to_owned(),
@@ -151,19 +185,12 @@ impl Home {
         genesis.check()?;
         let key_path = directory.join("validator.key");
         let keys: KeyFile = read(&key_path)?;
-        let seed = |text: &str| -> Result<[u8; 32], HomeError> {
-            let bytes = data_encoding::HEXLOWER_PERMISSIVE.decode(text.as_bytes()).ok();
-            let seed = bytes.and_then(|bytes| bytes.try_into().ok());
-            seed.ok_or_else(|| HomeError::Malformed {
-                path: key_path.clone(),
-                reason: "a seed is not 64 hexadecimal digits".into(),
-            })
-        };
+        let (consensus_key, link_key) = keys.keys(&key_path)?;
         Ok(Self {
             directory: directory.to_owned(),
             genesis,
-            consensus_key: SigningKey::from_seed(&seed(&keys.consensus_seed)?),
-            link_key: LinkKey::from_seed(&seed(&keys.link_seed)?),
+            consensus_key,
+            link_key,
         })
     }
 
@@ -216,22 +243,38 @@ fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, HomeError> {
     })
 }
 
+/// Writes a file that is not there yet: whole and on stable storage under another name, then by its own.
 fn write_new(path: &Path, mode: u32, content: &impl Serialize) -> Result<(), HomeError> {
-    let failed = |source| HomeError::Io {
-        path: path.to_owned(),
-        source,
+    let failed = |source: io::Error| match source.kind() {
+        io::ErrorKind::AlreadyExists => HomeError::Exists(path.to_owned()),
+        _ => HomeError::Io {
+            path: path.to_owned(),
+            source,
+        },
     };
     let text = serde_json::to_string_pretty(content).map_err(|error| HomeError::Malformed {
         path: path.to_owned(),
         reason: error.to_string(),
     })?;
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(mode)
-        .open(path)
-        .map_err(failed)?;
-    writeln!(file, "{text}").and_then(|()| file.sync_all()).map_err(failed)
+    let next = path.with_extension("next");
+    let write = || -> io::Result<()> {
+        // A killed init may have left one.
+        match fs::remove_file(&next) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&next)?;
+        writeln!(file, "{text}")?;
+        file.sync_all()?;
+        // Unlike a rename, a link replaces nothing.
+        fs::hard_link(&next, path)?;
+        fs::remove_file(&next)?;
+        match path.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => File::open(folder)?.sync_all(),
+            _ => Ok(()),
+        }
+    };
+    write().map_err(failed)
 }
 
 #[cfg(test)]
@@ -252,6 +295,34 @@ mod tests {
         assert_eq!(made.genesis.hash(), read.genesis.hash());
         assert_eq!(made.link_key.id(), read.link_key.id());
         assert!(matches!(Home::init(folder.path(), &options), Err(HomeError::Exists(_))));
+    }
+
+    #[test]
+    fn an_init_that_was_killed_between_its_files_is_completed_by_another() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = InitOptions {
+            name: "test".into(),
+            interval_ms: 1_000,
+            entities: vec![],
+        };
+        let killed = Home::init(folder.path(), &options).unwrap();
+        // Cut off in the middle of the second file.
+        fs::remove_file(folder.path().join("genesis.json")).unwrap();
+        fs::write(folder.path().join("genesis.next"), "{\"na").unwrap();
+        assert!(matches!(Home::open(folder.path()), Err(HomeError::Missing(_))));
+        let made = Home::init(folder.path(), &options).unwrap();
+        assert_eq!(made.link_key.id(), killed.link_key.id());
+        // Cut off in the middle of the first one.
+        let fresh = tempfile::tempdir().unwrap();
+        fs::write(fresh.path().join("validator.next"), "{").unwrap();
+        Home::init(fresh.path(), &options).unwrap();
+        let old = tempfile::tempdir().unwrap();
+        fs::write(old.path().join("chain.redb"), "").unwrap();
+        assert!(matches!(Home::init(old.path(), &options), Err(HomeError::Exists(_))));
+        for folder in [folder.path(), fresh.path()] {
+            Home::open(folder).unwrap();
+            assert_eq!(fs::read_dir(folder).unwrap().count(), 2);
+        }
     }
 
     #[test]

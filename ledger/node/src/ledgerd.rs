@@ -37,6 +37,9 @@ pub enum RunError {
     /// Consensus failed.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// The peer link's socket is lost.
+    #[error("the peer link lost its socket; start the validator again")]
+    LinkLost,
     /// The task of the engine ended in a panic.
     #[error("the consensus task ended unexpectedly")]
     Lost,
@@ -50,7 +53,7 @@ pub struct Running {
     address: PeerAddress,
     ledger: Arc<Ledger>,
     endpoint: Endpoint,
-    _serving: peer_link::Serving,
+    serving: peer_link::Serving,
     stop: oneshot::Sender<()>,
     engine: JoinHandle<Result<(), EngineError>>,
 }
@@ -94,7 +97,7 @@ pub async fn run(options: RunOptions) -> Result<Running, RunError> {
         address,
         ledger,
         endpoint,
-        _serving: serving,
+        serving,
         stop,
         engine,
     })
@@ -124,10 +127,11 @@ impl Running {
     /// # Errors
     /// [`RunError`] with the reason.
     pub async fn failed(&mut self) -> Result<(), RunError> {
-        (&mut self.engine)
-            .await
-            .map_err(|_| RunError::Lost)?
-            .map_err(RunError::from)
+        tokio::select! {
+            ended = &mut self.engine => ended.map_err(|_| RunError::Lost)?.map_err(RunError::from),
+            // A validator that nobody reaches is of no use; whoever supervises it starts another.
+            () = self.serving.ended() => Err(RunError::LinkLost),
+        }
     }
 
     /// Closes the link of a validator that has failed.
@@ -154,9 +158,8 @@ struct Consensus(Arc<Ledger>);
 impl Application for Consensus {
     type Error = LedgerError;
 
-    fn next_height(&self) -> u64 {
-        // A database that cannot be read now failed to open before; consensus then fails at its first block.
-        self.0.next_height().unwrap_or(1)
+    fn next_height(&self) -> Result<u64, LedgerError> {
+        Ok(self.0.next_height()?)
     }
 
     fn validators(&self, _height: u64) -> ValidatorSet {
@@ -189,5 +192,31 @@ impl Application for Consensus {
         Ok(block
             .zip(certificate)
             .map(|(block, certificate)| (ledger::encoding::encode(&block), certificate)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::InitOptions;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_validator_whose_link_is_lost_fails_by_itself() {
+        let folder = tempfile::tempdir().unwrap();
+        let init = InitOptions {
+            name: "test".into(),
+            interval_ms: 200,
+            entities: vec![],
+        };
+        Home::init(folder.path(), &init).unwrap();
+        let mut running = run(RunOptions {
+            directory: folder.path().to_owned(),
+            listen: ([127, 0, 0, 1], 0).into(),
+        })
+        .await
+        .unwrap();
+        running.endpoint.close().await;
+        let failed = tokio::time::timeout(Duration::from_secs(20), running.failed()).await;
+        assert!(matches!(failed, Ok(Err(RunError::LinkLost))), "{failed:?}");
     }
 }

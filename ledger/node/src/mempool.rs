@@ -52,20 +52,33 @@ impl Mempool {
             .collect()
     }
 
+    /// Whether another transaction of this author may wait.
+    ///
+    /// # Errors
+    /// [`Full`] when there is no room.
+    pub(crate) fn room(&self, author: Id) -> Result<(), Full> {
+        if self.waiting.len() >= MAX_WAITING {
+            return Err(Full::All);
+        }
+        if self.waits_of(author) >= MAX_WAITING_PER_AUTHOR {
+            return Err(Full::Author);
+        }
+        Ok(())
+    }
+
+    /// How many transactions of an author wait.
+    pub(crate) fn waits_of(&self, author: Id) -> usize {
+        self.by_author.get(&author).copied().unwrap_or(0)
+    }
+
     /// Lets a transaction wait, which was checked to follow those of its author that wait.
     ///
     /// # Errors
     /// [`Full`] when there is no room.
     pub(crate) fn push(&mut self, transaction: SignedTransaction) -> Result<(), Full> {
         let author = transaction.transaction.author;
-        let of_author = self.by_author.get(&author).copied().unwrap_or(0);
-        if self.waiting.len() >= MAX_WAITING {
-            return Err(Full::All);
-        }
-        if of_author >= MAX_WAITING_PER_AUTHOR {
-            return Err(Full::Author);
-        }
-        self.by_author.insert(author, of_author + 1);
+        self.room(author)?;
+        *self.by_author.entry(author).or_default() += 1;
         self.waiting.push_back((transaction.hash(), transaction));
         Ok(())
     }

@@ -118,11 +118,23 @@ impl Ledger {
         if waiting.contains(transaction.hash()) {
             return Ok(Submission::Taken);
         }
+        // What costs little is checked first: whoever signs nothing makes nobody replay what waits.
+        let author = transaction.transaction.author;
+        if let Err(full) = waiting.room(author) {
+            return Ok(Submission::Full(full.to_string()));
+        }
         let snapshot = self.database.snapshot()?;
         let head = snapshot.head()?;
         let time = now().max(head.time.plus(1));
         let mut session = Session::new(&snapshot, self.genesis().hash(), head.height + 1, time);
-        for earlier in waiting.of(transaction.transaction.author) {
+        match session.check_signature(&transaction) {
+            Ok(()) => {}
+            // One that waits may make its author known.
+            Err(Fault::Refused(Refusal::UnknownAuthor(_))) if waiting.waits_of(author) > 0 => {}
+            Err(Fault::Refused(refusal)) => return Ok(Submission::Refused(refusal)),
+            Err(Fault::Store(error)) => return Err(DatabaseError::Other(error.to_string())),
+        }
+        for earlier in waiting.of(author) {
             // What no longer holds is left out of the next block; the nonce of this one then says so.
             if let Err(Fault::Store(error)) = session.apply(&earlier) {
                 return Err(DatabaseError::Other(error.to_string()));
@@ -138,13 +150,13 @@ impl Ledger {
             .map_or_else(|full| Submission::Full(full.to_string()), |()| Submission::Taken))
     }
 
-    /// Holds a sealed text until the contract that names it has ended.
+    /// Holds a sealed text that `peer` brings until the contract that names it has ended.
     ///
     /// # Errors
     /// [`DatabaseError`] when it cannot be kept.
-    pub fn hold(&self, sealed: &[u8]) -> Result<(), DatabaseError> {
+    pub fn hold(&self, sealed: &[u8], peer: [u8; 32]) -> Result<(), DatabaseError> {
         let time = self.database.snapshot()?.head()?.time;
-        self.database.hold(content_hash(sealed), sealed, time)
+        self.database.hold(content_hash(sealed), sealed, peer, time)
     }
 
     /// The set in force for the next block.
@@ -233,4 +245,115 @@ fn content_hash(bytes: &[u8]) -> Hash {
 fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use ledger::{
+        Id, Operation, SigningKey, Tokens, Transaction, Validator,
+        body::{Entity, Keys},
+        genesis::{GenesisEntity, Issuance},
+        text::Text,
+    };
+
+    use super::*;
+    use crate::mempool::MAX_WAITING_PER_AUTHOR;
+
+    fn key(seed: u8) -> SigningKey {
+        SigningKey::from_seed(&[seed; 32])
+    }
+
+    fn entity(seed: u8) -> Entity {
+        let public = key(seed).public();
+        let keys = Keys {
+            signing: public,
+            link: public,
+            encryption: public,
+        };
+        Entity {
+            keys,
+            name: Text::lossy("somebody"),
+            addresses: vec![],
+        }
+    }
+
+    fn ledger(folder: &tempfile::TempDir) -> Ledger {
+        let validator = key(9).public();
+        let genesis = Genesis {
+            name: Text::lossy("test"),
+            time: Timestamp::from_millis(0),
+            block_interval_ms: 1_000,
+            validators: ValidatorSet::new(vec![Validator {
+                key: validator,
+                link: validator,
+                power: 1,
+            }])
+            .unwrap(),
+            entities: vec![GenesisEntity {
+                entity: entity(1),
+                balance: Tokens::from_micro(1_000),
+            }],
+            issuance: Issuance::Fixed,
+        };
+        let database = Database::open(&folder.path().join("chain.redb"), genesis).unwrap();
+        Ledger::new(database, validator).unwrap()
+    }
+
+    fn signed(ledger: &Ledger, nonce: u64, signer: u8) -> SignedTransaction {
+        let author = entity(1).founding_id();
+        let operation = Operation::Transfer {
+            to: author,
+            amount: Tokens::from_micro(1),
+        };
+        Transaction {
+            author,
+            nonce,
+            operation,
+        }
+        .sign(ledger.genesis().hash(), &key(signer))
+    }
+
+    #[test]
+    fn signature_and_room_are_checked_before_what_waits_is_replayed() {
+        let folder = tempfile::tempdir().unwrap();
+        let ledger = ledger(&folder);
+        // Replaying would find the nonce wrong.
+        let forged = ledger.submit(signed(&ledger, 5, 2)).unwrap();
+        assert_eq!(forged, Submission::Refused(Refusal::BadSignature));
+        let most = u64::try_from(MAX_WAITING_PER_AUTHOR).unwrap();
+        for nonce in 0..most {
+            assert_eq!(ledger.submit(signed(&ledger, nonce, 1)).unwrap(), Submission::Taken);
+        }
+        let full = ledger.submit(signed(&ledger, most + 7, 2)).unwrap();
+        assert!(matches!(full, Submission::Full(_)), "{full:?}");
+        // What waits already is no second one.
+        assert_eq!(ledger.submit(signed(&ledger, 0, 1)).unwrap(), Submission::Taken);
+    }
+
+    #[test]
+    fn an_author_that_a_waiting_transaction_founds_may_go_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let ledger = ledger(&folder);
+        let author: Id = entity(3).founding_id();
+        let sign = |nonce, operation| {
+            Transaction {
+                author,
+                nonce,
+                operation,
+            }
+            .sign(ledger.genesis().hash(), &key(3))
+        };
+        let update = sign(
+            1,
+            Operation::UpdateEntity {
+                name: Text::lossy("another"),
+                addresses: vec![],
+            },
+        );
+        let early = ledger.submit(update.clone()).unwrap();
+        assert_eq!(early, Submission::Refused(Refusal::UnknownAuthor(author)));
+        let founded = ledger.submit(sign(0, Operation::CreateEntity(entity(3)))).unwrap();
+        assert_eq!(founded, Submission::Taken);
+        assert_eq!(ledger.submit(update).unwrap(), Submission::Taken);
+    }
 }

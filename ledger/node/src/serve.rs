@@ -6,7 +6,7 @@ use chain_client::protocol::{
     Answer, DEADLINE, HISTORY_PAGE, MAX_ANSWER, MAX_KEYS, MAX_REQUEST, MAX_SEALED, PAGE, Request,
 };
 use ledger::{Hash, Height, Record, RecordKey, light::RecordProof, store::Store as _, tree};
-use peer_link::{Connection, Limits, LinkError, Stream, serve_requests};
+use peer_link::{Connection, Limits, LinkError, PeerId, Stream, serve_requests};
 use tokio::time::timeout;
 use tracing::warn;
 
@@ -33,7 +33,8 @@ async fn respond(ledger: Arc<Ledger>, request: Request, mut stream: Stream) -> R
         return watch(&ledger, stream).await;
     }
     // Reading and checking is work for a processor and a disk, not for the tasks that wait on links.
-    let answer = tokio::task::spawn_blocking(move || answer(&ledger, request)).await;
+    let peer = stream.peer();
+    let answer = tokio::task::spawn_blocking(move || answer(&ledger, peer, request)).await;
     let answer = match answer {
         Ok(Ok(answer)) => answer,
         Ok(Err(error)) => {
@@ -69,7 +70,7 @@ async fn watch(ledger: &Ledger, mut stream: Stream) -> Result<(), LinkError> {
     Ok(())
 }
 
-fn answer(ledger: &Ledger, request: Request) -> Result<Answer, DatabaseError> {
+fn answer(ledger: &Ledger, peer: PeerId, request: Request) -> Result<Answer, DatabaseError> {
     match request {
         Request::Genesis => Ok(Answer::Genesis(ledger.genesis().clone())),
         Request::Head { after } => head(&ledger.snapshot()?, after),
@@ -85,7 +86,7 @@ fn answer(ledger: &Ledger, request: Request) -> Result<Answer, DatabaseError> {
         Request::Hold(sealed) if sealed.is_empty() || sealed.len() > MAX_SEALED => {
             Ok(Answer::Unable(format!("a sealed text has 1 to {MAX_SEALED} bytes")))
         }
-        Request::Hold(sealed) => match ledger.hold(&sealed) {
+        Request::Hold(sealed) => match ledger.hold(&sealed, *peer.as_bytes()) {
             Ok(()) => Ok(Answer::Taken),
             Err(DatabaseError::Other(reason)) => Ok(Answer::Unable(reason)),
             Err(error) => Err(error),

@@ -3,7 +3,7 @@
 
 use std::{net::SocketAddr, path::Path};
 
-use chain_client::{Author, ChainClient, ClientError, SendError};
+use chain_client::{Author, ChainClient, ClientError, Complaints, SendError};
 use ledger::{
     Hash, Id, Kind, Operation, RecordKey, Refusal, SigningKey, Tokens,
     body::{Account, Entity, Keys},
@@ -70,9 +70,15 @@ async fn client(running: &Running, trust: Option<&Path>) -> ChainClient {
     let endpoint = Endpoint::bind(&LinkKey::from_seed(&[9; 32]), loopback()).await.unwrap();
     let peers = vec![running.address().clone()];
     wait_for_block(running).await;
-    ChainClient::open(endpoint, running.chain(), peers, trust.map(Path::to_owned))
-        .await
-        .unwrap()
+    ChainClient::open(
+        endpoint,
+        running.chain(),
+        peers,
+        trust.map(Path::to_owned),
+        Complaints::to_log(),
+    )
+    .await
+    .unwrap()
 }
 
 async fn wait_for_block(running: &Running) {
@@ -158,7 +164,14 @@ async fn another_genesis_hash_is_refused() {
     init(folder.path());
     let running = start(folder.path()).await;
     let endpoint = Endpoint::bind(&LinkKey::from_seed(&[8; 32]), loopback()).await.unwrap();
-    let opened = ChainClient::open(endpoint, Hash::ZERO, vec![running.address().clone()], None).await;
+    let opened = ChainClient::open(
+        endpoint,
+        Hash::ZERO,
+        vec![running.address().clone()],
+        None,
+        Complaints::to_log(),
+    )
+    .await;
     let error = opened.unwrap_err().to_string();
     assert!(error.contains("wrong genesis"), "{error}");
     running.stop().await.unwrap();

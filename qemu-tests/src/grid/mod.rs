@@ -131,6 +131,12 @@ impl Grid {
         self.validator.chain()
     }
 
+    /// The validator's address on this computer, `KEY@IP:PORT`.
+    #[must_use]
+    pub fn peer(&self) -> &str {
+        self.validator.peer()
+    }
+
     /// The farmer's 3bot.
     #[must_use]
     pub fn farmer(&self) -> &Bot {

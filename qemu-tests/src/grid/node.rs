@@ -28,6 +28,8 @@ pub struct NodeOptions {
     pub name: String,
     /// The image, without a farm's media.
     pub iso: PathBuf,
+    /// What its kernel's command line has besides the image's.
+    pub arguments: Vec<String>,
     /// By what it boots.
     pub firmware: Firmware,
     /// Disks besides the empty one.
@@ -45,6 +47,7 @@ impl NodeOptions {
         Self {
             name: name.to_owned(),
             iso,
+            arguments: Vec::new(),
             firmware: Firmware::Bios,
             disks: Vec::new(),
             disk_bytes: 3 << 30,
@@ -69,7 +72,13 @@ impl Node {
         let link = free_udp_port().context("find a port for a node")?;
         let iso = directory.join("zos.iso");
         let advertise = format!("zos.advertise=127.0.0.1:{link}");
-        iso_with_arguments(&options.iso, &[&advertise], &iso)?;
+        let arguments: Vec<&str> = options
+            .arguments
+            .iter()
+            .map(String::as_str)
+            .chain([&*advertise])
+            .collect();
+        iso_with_arguments(&options.iso, &arguments, &iso)?;
         grid.write_media(&iso, &options.name)?;
         let mut config = Config::iso(iso, options.firmware)
             .memory_mib(options.memory_mib)

@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use chain_client::{Author, ChainClient};
+use chain_client::{Author, ChainClient, Complaints};
 use ledger::{
     Id, Kind, Operation, PublicKey, RecordKey, Resources, SigningKey, Tokens,
     body::{Contract, ContractState, Keys, Node},
@@ -222,7 +222,7 @@ impl Market {
     pub(crate) async fn client(&self) -> ChainClient {
         let endpoint = Endpoint::bind(&LinkKey::generate().unwrap(), LOOPBACK).await.unwrap();
         let peers = vec![self.ledger.address().clone()];
-        ChainClient::open(endpoint, self.ledger.chain(), peers, None)
+        ChainClient::open(endpoint, self.ledger.chain(), peers, None, Complaints::to_log())
             .await
             .unwrap()
     }
@@ -243,9 +243,15 @@ impl Machine {
         let link = LinkKey::from_seed(&[seed; 32]);
         let endpoint = Endpoint::bind(&link, LOOPBACK).await.unwrap();
         let peers: Vec<PeerAddress> = media.peers.iter().map(|peer| peer.parse().unwrap()).collect();
-        let chain = ChainClient::open(endpoint.clone(), media.genesis.parse().unwrap(), peers, None)
-            .await
-            .unwrap();
+        let chain = ChainClient::open(
+            endpoint.clone(),
+            media.genesis.parse().unwrap(),
+            peers,
+            None,
+            Complaints::to_log(),
+        )
+        .await
+        .unwrap();
         let key = SigningKey::from_seed(&[seed + 100; 32]);
         let encryption = EncryptionKey::from_seed(&[seed + 50; 32]);
         let keys = Keys {

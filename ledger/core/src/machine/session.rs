@@ -116,10 +116,24 @@ impl<'a, S: Store + ?Sized> Session<'a, S> {
         result
     }
 
+    /// Checks alone that a transaction's author, as the state has it, signed it.
+    ///
+    /// # Errors
+    /// [`Fault::Refused`] when there is no such author or the signature is another's.
+    pub fn check_signature(&self, signed: &SignedTransaction) -> Result<(), Fault> {
+        let transaction = &signed.transaction;
+        let key = self.author_key(transaction.author, &transaction.operation)?;
+        if key.verifies(Purpose::Transaction, self.chain, transaction, &signed.signature) {
+            Ok(())
+        } else {
+            Err(Refusal::BadSignature.into())
+        }
+    }
+
     fn try_apply(&mut self, signed: &SignedTransaction) -> Result<(), Fault> {
         let transaction = &signed.transaction;
         let author = transaction.author;
-        let key = self.author_key(author, &transaction.operation)?;
+        self.check_signature(signed)?;
         let account = self.read::<Account>(author)?.unwrap_or_default();
         let (given, expected) = (transaction.nonce, account.nonce);
         if given < expected {
@@ -127,9 +141,6 @@ impl<'a, S: Store + ?Sized> Session<'a, S> {
         }
         if given > expected {
             return Err(Refusal::NonceAhead { given, expected }.into());
-        }
-        if !key.verifies(Purpose::Transaction, self.chain, transaction, &signed.signature) {
-            return Err(Refusal::BadSignature.into());
         }
         self.write(
             author,

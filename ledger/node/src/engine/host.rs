@@ -87,11 +87,15 @@ impl<A: Application> Host<A> {
         (self.application, Ok(()))
     }
 
+    fn next_height(&self) -> Result<u64, HostError> {
+        self.application.next_height().map_err(failed("read the height"))
+    }
+
     /// A reply that nobody waits for any more is no error: the engine has gone on or is stopping.
     fn answer(&mut self, question: AppMsg<Chain>) -> Result<(), HostError> {
         match question {
             AppMsg::ConsensusReady { reply } => {
-                let height = self.application.next_height();
+                let height = self.next_height()?;
                 info!(height, "consensus starts");
                 let _ = reply.send((Height(height), self.parameters(height)));
             }
@@ -133,7 +137,7 @@ impl<A: Application> Host<A> {
                 let _ = reply.send(());
             }
             AppMsg::Finalized { reply, .. } => {
-                let height = self.application.next_height();
+                let height = self.next_height()?;
                 let _ = reply.send(Next::Start(Height(height), self.parameters(height)));
             }
             AppMsg::GetHistoryMinHeight { reply } => {
@@ -262,7 +266,7 @@ impl<A: Application> Host<A> {
                 return Ok(None);
             }
         };
-        let height = self.application.next_height();
+        let height = self.next_height()?;
         let body = Body { head, bytes };
         if head.height == height {
             return Ok(self.check_and_keep(body)?.then(|| proposed_value(&head)));
@@ -305,7 +309,7 @@ impl<A: Application> Host<A> {
 
     fn commit(&mut self, certificate: ledger::Certificate) -> Result<(), HostError> {
         let (height, block) = (certificate.height, certificate.block);
-        if height < self.application.next_height() {
+        if height < self.next_height()? {
             debug!(height, "already committed");
             return Ok(());
         }
@@ -346,7 +350,7 @@ impl<A: Application> Host<A> {
         proposer: Address,
         bytes: &Bytes,
     ) -> Result<SyncedValueOutcome<Chain>, HostError> {
-        if height.0 != self.application.next_height() {
+        if height.0 != self.next_height()? {
             return Ok(SyncedValueOutcome::LocalTransientError);
         }
         let verdict = self

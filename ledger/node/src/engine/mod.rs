@@ -59,7 +59,10 @@ pub trait Application: Send + 'static {
     type Error: std::error::Error + Send + Sync + 'static;
 
     /// The height to be decided next: one above the last committed block. The first height is 1.
-    fn next_height(&self) -> u64;
+    ///
+    /// # Errors
+    /// When this machine fails; the engine then stops. A wrong height would be worse: at an earlier one it would vote again.
+    fn next_height(&self) -> Result<u64, Self::Error>;
 
     /// The validators in force at `height`, which is at most [`Application::next_height`].
     fn validators(&self, height: u64) -> ValidatorSet;

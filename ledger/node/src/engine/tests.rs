@@ -41,6 +41,8 @@ struct Toy {
     validators: ValidatorSet,
     next: u64,
     proposals: u64,
+    /// Its height cannot be read.
+    unreadable: bool,
 }
 
 impl Toy {
@@ -54,6 +56,7 @@ impl Toy {
             directory,
             validators,
             next,
+            unreadable: false,
             proposals: 0,
         }
     }
@@ -74,8 +77,11 @@ fn id(bytes: &[u8]) -> Hash {
 impl Application for Toy {
     type Error = io::Error;
 
-    fn next_height(&self) -> u64 {
-        self.next
+    fn next_height(&self) -> Result<u64, io::Error> {
+        if self.unreadable {
+            return Err(io::Error::other("the disk is gone"));
+        }
+        Ok(self.next)
     }
 
     fn validators(&self, _: u64) -> ValidatorSet {
@@ -203,6 +209,24 @@ async fn second_engine_in_the_same_directory_is_refused() {
     let error = second.await.map(drop).unwrap_err();
     assert!(matches!(error, EngineError::Wal { .. }), "{error:?}");
     assert!(first.await.unwrap().is_ok());
+}
+
+#[tokio::test]
+async fn validator_that_cannot_read_its_height_stops_and_does_not_begin_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let toy = Toy {
+        unreadable: true,
+        ..Toy::open(directory.path(), validators(1))
+    };
+    let running = run(
+        config(directory.path(), Duration::from_millis(50)),
+        toy,
+        std::future::pending(),
+    );
+    let ended = tokio::time::timeout(Duration::from_secs(20), running).await.unwrap();
+    let error = ended.map(drop).unwrap_err();
+    assert!(matches!(error, EngineError::Host(_)), "{error:?}");
+    assert!(!directory.path().join("blocks").join("1").exists());
 }
 
 /// What the killed process runs; does nothing unless it is told where.
