@@ -5,7 +5,7 @@ use std::{
     convert::Infallible,
     fs, io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -34,12 +34,13 @@ use crate::{
         statement::{Enrolment, Statement},
     },
     guest_net::{self, Slot, Uplink},
+    home,
     identity::{self, Identity},
     init_client::{self, Init},
     machine::{Vms, uptime},
     net::{self, Leases, links, links::Links, uplink},
-    pool::Places,
-    reconcile::{self, Desired, Machine, Plan, Wanted},
+    pool::{Places, Pool},
+    reconcile::{self, Desired, Machine, Plan, Wanted, Withheld},
     settings::{self, Settings},
     storage::{self, Storage},
     text::chain,
@@ -67,6 +68,9 @@ pub enum AgentError {
     /// The node's keys.
     #[error("identity")]
     Identity(#[from] identity::IdentityError),
+    /// The record of the home disk could not be written.
+    #[error("write {}", .0.display())]
+    Home(PathBuf, #[source] io::Error),
     /// The peer link's port.
     #[error("peer link")]
     Bind(#[from] peer_link::BindError),
@@ -201,6 +205,7 @@ impl Network {
 struct Agent {
     settings: Settings,
     storage: Storage,
+    home: home::Record,
     network: Network,
     shared: Arc<Shared>,
     vms: Vms,
@@ -262,8 +267,7 @@ impl Agent {
         let mut heartbeat = Heartbeat::connect();
         let network = Network::start()?;
         let mut storage = Storage::new(Places::default(), settings.erase.clone());
-        let keys = wait_for_identity(&mut storage, &mut heartbeat).await?;
-        let home = storage.pool().disks()[0].directory.clone();
+        let (keys, record, home) = wait_for_home(&mut storage, &mut heartbeat).await?;
         let link = LinkKey::from_seed(&keys.link_key().to_bytes());
         let any = SocketAddr::from((Ipv4Addr::UNSPECIFIED, settings.port));
         let endpoint = Endpoint::bind(&link, any).await?;
@@ -309,6 +313,7 @@ impl Agent {
             console: Console::new(&settings.console),
             settings,
             storage,
+            home: record,
             network,
             shared,
             vms,
@@ -372,16 +377,9 @@ impl Agent {
         self.heartbeat.beat(up);
     }
 
-    /// Sees to it that a disk that has come later holds a copy of the identity as well.
+    /// Sees to it that a disk that has come later holds a copy of the identity as well, and knows the home.
     fn replicate_identity(&mut self) {
-        let directories: Vec<_> = self
-            .storage
-            .pool()
-            .disks()
-            .iter()
-            .map(|disk| disk.directory.clone())
-            .collect();
-        if let Err(error) = identity::load_or_make(&directories) {
+        if let Err(error) = open_home(self.storage.pool(), self.home) {
             say(&format!("identity not copied to all disks: {}", chain(&error)));
         }
     }
@@ -406,6 +404,9 @@ impl Agent {
         for action in &plan.actions {
             announce(action);
         }
+        let waits = |withheld: &Withheld| Some((withheld.id.as_str().parse().ok()?, withheld.reason.to_string()));
+        self.shared
+            .set_waiting(plan.withheld.iter().filter_map(waits).collect());
         match reconcile::execute(plan, &mut self.vms).await {
             Ok(()) => self.complaint.clear(),
             Err(failed) => self.complain(chain(&failed)),
@@ -450,6 +451,7 @@ impl Agent {
 
     fn workloads(&self) -> Vec<(String, String)> {
         let guests = self.shared.guests();
+        let waiting = self.shared.waiting();
         let docket = self.shared.docket();
         let live = docket
             .entries()
@@ -459,7 +461,10 @@ impl Agent {
             let state = match guests.get(id) {
                 Some(guest) if guest.is_running() => "running".to_owned(),
                 Some(_) => "starting".to_owned(),
-                None => entry.contract.state_name().to_owned(),
+                None => waiting
+                    .get(id)
+                    .cloned()
+                    .unwrap_or_else(|| entry.contract.state_name().to_owned()),
             };
             (id.short(), state)
         };
@@ -530,27 +535,49 @@ fn step_storage(storage: &mut Storage) -> Disks {
     disks
 }
 
-async fn wait_for_identity(storage: &mut Storage, heartbeat: &mut Heartbeat) -> Result<Identity, AgentError> {
+/// Waits until the home is there and the node knows who it is, by the rules of [`home`].
+async fn wait_for_home(
+    storage: &mut Storage,
+    heartbeat: &mut Heartbeat,
+) -> Result<(Identity, home::Record, PathBuf), AgentError> {
     let began = Instant::now();
-    let mut said = false;
+    let mut said = None;
     loop {
         let _ = step_storage(storage);
-        if !storage.pool().disks().is_empty() {
-            let directories: Vec<_> = storage
-                .pool()
-                .disks()
-                .iter()
-                .map(|disk| disk.directory.clone())
-                .collect();
-            return Ok(identity::load_or_make(&directories)?);
-        }
-        if !said && storage.reading().is_empty() && began.elapsed() > CHAIN_PAUSE {
-            said = true;
-            say(&storage::no_disk_line());
+        let seen = home::Seen {
+            disks: home::observe(storage.pool()),
+            suspects: storage.suspects(),
+            unreadable: storage.unreadable(),
+            quiet: storage.quiet(),
+            drivers_loaded: Path::new(node_api::init::MODULES_LOADED).exists(),
+        };
+        match home::decide(&seen) {
+            home::Step::Open(record) => {
+                if let Some(home) = storage.pool().disk(record.home) {
+                    let directory = home.directory.clone();
+                    return Ok((open_home(storage.pool(), record)?, record, directory));
+                }
+            }
+            home::Step::Wait(home::Wait::NoDisk) if !storage.reading().is_empty() || began.elapsed() <= CHAIN_PAUSE => {
+            }
+            home::Step::Wait(wait) => {
+                if said.as_ref() != Some(&wait) {
+                    say(&wait.to_string());
+                    said = Some(wait);
+                }
+            }
         }
         heartbeat.beat(false);
         tokio::time::sleep(DISK_PAUSE).await;
     }
+}
+
+/// Finds or makes the identity, and writes it and the record of the home to every data disk.
+fn open_home(pool: &Pool, record: home::Record) -> Result<Identity, AgentError> {
+    let directories = pool.directories();
+    let identity = identity::load_or_make(&directories)?;
+    home::write(record, &directories).map_err(|(path, error)| AgentError::Home(path, error))?;
+    Ok(identity)
 }
 
 fn enrolment(settings: &Settings) -> Option<Enrolment> {

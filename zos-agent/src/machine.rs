@@ -8,13 +8,20 @@ use std::{
     time::{Duration, Instant},
 };
 
+use ledger::Id;
 use node_api::{image::GUEST_KERNEL, vmm::ControlRequest};
 use tracing::{info, warn};
 
 use crate::{
-    grid::{docket::vm_id, images::Images, member::Shared},
+    grid::{
+        docket::{Entry, vm_id},
+        images::Images,
+        member::Shared,
+    },
     guest_net::{NetError, Slot, open_tap},
+    layout::DiskId,
     net::links::Links,
+    place::{Known, Place, place},
     pool::Pool,
     reconcile::{Failure, ImageHash, Machine, Observed, Workload},
     text::chain,
@@ -53,6 +60,12 @@ pub enum MachineError {
     /// No data disk.
     #[error("no data disk is mounted")]
     NoDisk,
+    /// The disk with the data of the workload is missing.
+    #[error("the disk that holds its data is missing")]
+    DiskMissing,
+    /// No contract of the docket has this name.
+    #[error("no contract is known for it")]
+    Unknown,
     /// A file or process.
     #[error("{0}")]
     Io(&'static str, #[source] io::Error),
@@ -65,8 +78,8 @@ pub struct Vms {
     images: Images,
     links: Links,
     launcher: Option<Launcher>,
-    disks: Vec<PathBuf>,
-    roomiest: Option<PathBuf>,
+    /// Mounted data disks, the one with the most room first.
+    disks: Vec<(DiskId, PathBuf)>,
     running: BTreeMap<VmId, (Running, Instant)>,
     stopping: BTreeMap<VmId, Instant>,
     failures: BTreeMap<VmId, Failure>,
@@ -87,7 +100,6 @@ impl Vms {
             links,
             launcher: None,
             disks: Vec::new(),
-            roomiest: None,
             running,
             stopping: BTreeMap::new(),
             failures: BTreeMap::new(),
@@ -105,8 +117,7 @@ impl Vms {
     /// # Errors
     /// The error of reading a directory or asking the kernel for a process.
     pub fn observe(&mut self, pool: &Pool, mru: u64, uptime: Duration) -> io::Result<Observed> {
-        self.disks = pool.disks().iter().map(|disk| disk.directory.clone()).collect();
-        self.roomiest = pool.roomiest().map(|(directory, _)| directory.to_owned());
+        self.disks = pool.by_room();
         self.collect(uptime)?;
         let found = registry::find(Path::new(RUN))?;
         let used: u64 = {
@@ -128,6 +139,7 @@ impl Vms {
                 .collect(),
             ended: found.ended,
             data: self.data(),
+            missing: self.missing(),
             images: self.images.present(),
             fetching: self.images.fetching(),
             free_memory: mru.saturating_sub(used),
@@ -167,7 +179,7 @@ impl Vms {
 
     fn data(&self) -> BTreeSet<VmId> {
         let mut data = BTreeSet::new();
-        for disk in &self.disks {
+        for (_, disk) in &self.disks {
             let entries = match fs::read_dir(disk.join(ON_POOL)) {
                 Ok(entries) => entries,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
@@ -186,11 +198,48 @@ impl Vms {
         data
     }
 
-    /// Where a VM's data is, or is to be: on the disk that has it, otherwise on the one with the most room.
-    fn directory(&self, id: &VmId) -> Option<PathBuf> {
-        let on = |disk: &PathBuf| disk.join(ON_POOL).join(id.as_str());
-        let there = self.disks.iter().map(on).find(|directory| directory.exists());
-        there.or_else(|| self.roomiest.as_ref().map(on))
+    /// Where a workload's data is, or is to be.
+    fn place(&self, entry: &Entry, id: &VmId) -> Place {
+        let on = |(_, disk): &&(DiskId, PathBuf)| disk.join(ON_POOL).join(id.as_str()).exists();
+        let known = Known {
+            recorded: entry.place,
+            found: self.disks.iter().find(on).map(|(disk, _)| *disk),
+            history: entry.history(),
+        };
+        let mounted: Vec<DiskId> = self.disks.iter().map(|(disk, _)| *disk).collect();
+        place(known, &mounted)
+    }
+
+    /// Workloads whose data is on a disk that is not mounted.
+    fn missing(&self) -> BTreeMap<VmId, Option<DiskId>> {
+        let docket = self.shared.docket();
+        let missing = |(id, entry): (&Id, &Entry)| {
+            let vm = vm_id(*id)?;
+            match self.place(entry, &vm) {
+                Place::Missing(disk) => Some((vm, disk)),
+                Place::On(_) | Place::New(_) | Place::NoDisk => None,
+            }
+        };
+        docket.entries().iter().filter_map(missing).collect()
+    }
+
+    /// The directory of a VM on the disk that holds its data; which disk that is stands in the docket before anything is on it.
+    fn directory(&self, id: &VmId) -> Result<PathBuf, MachineError> {
+        let contract = id.as_str().parse().map_err(|_| MachineError::Unknown)?;
+        let mut docket = self.shared.docket();
+        let entry = docket.entries().get(&contract).ok_or(MachineError::Unknown)?;
+        let disk = match self.place(entry, id) {
+            Place::On(disk) | Place::New(disk) => disk,
+            Place::Missing(_) => return Err(MachineError::DiskMissing),
+            Place::NoDisk => return Err(MachineError::NoDisk),
+        };
+        docket
+            .place(contract, disk)
+            .map_err(|error| MachineError::Io("record where its data is", error))?;
+        let mounted = self.disks.iter().find(|(id, _)| *id == disk);
+        mounted
+            .map(|(_, directory)| directory.join(ON_POOL).join(id.as_str()))
+            .ok_or(MachineError::DiskMissing)
     }
 
     fn launcher(&mut self) -> Result<&Launcher, MachineError> {
@@ -205,7 +254,7 @@ impl Vms {
         let id = &workload.spec.id;
         let used: BTreeSet<Slot> = self.running.values().map(|(vm, _)| vm.slot).collect();
         let slot = registry::free_slot(&used).ok_or(MachineError::NoSlot)?;
-        let directory = self.directory(id).ok_or(MachineError::NoDisk)?;
+        let directory = tokio::task::block_in_place(|| self.directory(id))?;
         let tap = open_tap(&self.links, slot).await?;
         let launcher = self.launcher()?;
         Ok(tokio::task::block_in_place(|| {
@@ -246,7 +295,7 @@ impl Machine for Vms {
     }
 
     async fn delete_data(&mut self, id: &VmId) -> Result<(), MachineError> {
-        for disk in &self.disks {
+        for (_, disk) in &self.disks {
             match fs::remove_dir_all(disk.join(ON_POOL).join(id.as_str())) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     return Err(MachineError::Io("delete the workload's data", error));

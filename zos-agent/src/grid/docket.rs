@@ -6,6 +6,7 @@
 //! <pool>/contracts/<id>/sealed     the ciphertext that the contract names
 //! <pool>/contracts/<id>/config     the image's OCI configuration
 //! <pool>/contracts/<id>/uptime     when the workload ran, Borsh
+//! <pool>/contracts/<id>/place      the data disk that holds its volumes, text
 //! ```
 //!
 //! Every file is replaced whole and flushed before anything is done by it, so that a node without reach of the chain goes on
@@ -28,6 +29,8 @@ use workload::{EncryptionKey, Workload};
 use super::{process::process, uptime::Uptime};
 use crate::{
     durable,
+    layout::DiskId,
+    place::History,
     reconcile::{self, Desired, Wanted},
     vm::{Networking, VmId, VmSpec, Volume},
 };
@@ -37,6 +40,7 @@ const IMAGE: &str = "image";
 const SEALED: &str = "sealed";
 const CONFIG: &str = "config";
 const UPTIME: &str = "uptime";
+const PLACE: &str = "place";
 
 /// One contract and what is here of it.
 #[derive(Debug, Clone)]
@@ -55,6 +59,8 @@ pub struct Entry {
     pub problem: Option<String>,
     /// When it ran.
     pub uptime: Uptime,
+    /// The disk that holds its volumes, once one was chosen.
+    pub place: Option<DiskId>,
 }
 
 impl Entry {
@@ -69,7 +75,23 @@ impl Entry {
             workload: None,
             problem: None,
             uptime,
+            place: None,
         })
+    }
+
+    /// Whether it can have left data: a contract whose workload ran, and that has volumes.
+    #[must_use]
+    pub fn history(&self) -> History {
+        let ran = matches!(self.contract.state, ContractState::Active { .. });
+        let volumes = self
+            .workload
+            .as_ref()
+            .is_none_or(|workload| !workload.volumes.is_empty());
+        if ran && volumes {
+            History::HasData
+        } else {
+            History::Blank
+        }
     }
 
     /// Bytes that are to be fetched before it can run: image and configuration.
@@ -114,6 +136,7 @@ impl Docket {
                 .and_then(|bytes| decode(&bytes, MAX_RECORD).ok())
                 .unwrap_or_default();
             entry.config = read(CONFIG);
+            entry.place = read(PLACE).and_then(|bytes| std::str::from_utf8(&bytes).ok()?.trim_end().parse().ok());
             let (image, sealed) = (read(IMAGE), read(SEALED));
             let image = image.and_then(|bytes| decode::<Record>(&bytes, MAX_RECORD).ok());
             entry.image = image.and_then(|record| Image::of(&record.body).cloned());
@@ -226,6 +249,24 @@ impl Docket {
         entry.uptime.add(start, end);
         let bytes = encode(&entry.uptime);
         self.keep(id, UPTIME, &bytes)
+    }
+
+    /// Says which disk holds the volumes, before the first of them is made.
+    ///
+    /// # Errors
+    /// The error of keeping it; no volume may be made then.
+    pub fn place(&mut self, id: Id, disk: DiskId) -> io::Result<()> {
+        let Some(entry) = self.entries.get(&id) else {
+            return Err(io::ErrorKind::NotFound.into());
+        };
+        if entry.place == Some(disk) {
+            return Ok(());
+        }
+        self.keep(id, PLACE, format!("{disk}\n").as_bytes())?;
+        if let Some(entry) = self.entries.get_mut(&id) {
+            entry.place = Some(disk);
+        }
+        Ok(())
     }
 
     /// Notes that a contract can never be kept here.

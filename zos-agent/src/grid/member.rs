@@ -52,6 +52,7 @@ impl GuestView {
 pub struct Shared {
     docket: Mutex<Docket>,
     guests: Mutex<BTreeMap<Id, GuestView>>,
+    waiting: Mutex<BTreeMap<Id, String>>,
     sources: Mutex<BTreeMap<ImageHash, (Blob, Vec<PeerAddress>)>>,
     customers: Mutex<BTreeMap<Id, PeerId>>,
     clock: Mutex<Option<(u64, Instant)>>,
@@ -69,6 +70,7 @@ impl Shared {
         Self {
             docket: Mutex::new(docket),
             guests: Mutex::default(),
+            waiting: Mutex::default(),
             sources: Mutex::default(),
             customers: Mutex::default(),
             clock: Mutex::default(),
@@ -84,6 +86,16 @@ impl Shared {
     /// The guests as they were seen last.
     pub fn guests(&self) -> MutexGuard<'_, BTreeMap<Id, GuestView>> {
         lock(&self.guests)
+    }
+
+    /// Workloads that are not started, and what each waits for.
+    pub fn waiting(&self) -> MutexGuard<'_, BTreeMap<Id, String>> {
+        lock(&self.waiting)
+    }
+
+    /// Says what each workload that is not started waits for.
+    pub fn set_waiting(&self, waiting: BTreeMap<Id, String>) {
+        *lock(&self.waiting) = waiting;
     }
 
     /// What an image is and who has it.

@@ -17,7 +17,10 @@ use std::{
 pub use execute::{Failed, Machine, execute};
 pub use plan::{Action, Plan, Reason, Withheld, plan};
 
-use crate::vm::{VmId, VmSpec};
+use crate::{
+    layout::DiskId,
+    vm::{VmId, VmSpec},
+};
 
 /// How long after the end of its contract a workload's data is kept, in milliseconds of the chain's time (one day).
 pub const GRACE_MS: u64 = 24 * 3600 * 1000;
@@ -70,6 +73,8 @@ pub struct Observed {
     pub ended: BTreeSet<VmId>,
     /// Workloads with data on the pool.
     pub data: BTreeSet<VmId>,
+    /// Workloads whose data is on a disk that is not mounted, with the disk's name if it is known.
+    pub missing: BTreeMap<VmId, Option<DiskId>>,
     /// Images that are there and verified.
     pub images: BTreeSet<ImageHash>,
     /// Images that are being fetched.

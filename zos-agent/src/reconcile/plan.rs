@@ -3,7 +3,7 @@
 use std::{fmt, time::Duration};
 
 use super::{Desired, GRACE_MS, ImageHash, Observed, Wanted, Workload};
-use crate::vm::VmId;
+use crate::{layout::DiskId, vm::VmId};
 
 /// One idempotent step.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,14 +55,21 @@ pub enum Reason {
         /// Milliseconds since 1970.
         until_ms: u64,
     },
+    /// The disk with its data is missing.
+    DiskMissing(Option<DiskId>),
     /// It is stopped first and started in the next cycle.
     Replacing,
 }
 
 impl fmt::Display for Withheld {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: ", self.id)?;
-        match &self.reason {
+        write!(f, "{}: {}", self.id, self.reason)
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
             Reason::NoContract => f.write_str("no verified contract names it; left as it is"),
             Reason::ImageMissing => f.write_str("waits for its image"),
             Reason::BackingOff { failures, until } => {
@@ -76,6 +83,10 @@ impl fmt::Display for Withheld {
             Reason::NoMemory { wanted, free } => write!(f, "wants {wanted} bytes of memory; {free} are free"),
             Reason::Grace { until_ms } => {
                 write!(f, "its contract has ended; data kept until {until_ms} ms of the chain")
+            }
+            Reason::DiskMissing(Some(disk)) => write!(f, "waits for the disk that holds its data (partition {disk})"),
+            Reason::DiskMissing(None) => {
+                f.write_str("ran before, and no disk here holds its data; waits for that disk")
             }
             Reason::Replacing => f.write_str("changed; starts when the old one has stopped"),
         }
@@ -113,6 +124,8 @@ pub fn plan(desired: &Desired, observed: &Observed, now: Duration) -> Plan {
                 }
                 if desired.chain_time_ms < until_ms {
                     plan.withhold(id, Reason::Grace { until_ms });
+                } else if let Some(disk) = observed.missing.get(id) {
+                    plan.withhold(id, Reason::DiskMissing(*disk));
                 } else if !observed.running.contains_key(id) {
                     plan.actions.push(Action::DeleteData(id.clone()));
                 }
@@ -154,6 +167,10 @@ fn run(
     if !observed.images.contains(&workload.image) {
         plan.withhold(id, Reason::ImageMissing);
         return fetch(observed, workload, plan);
+    }
+    if let Some(disk) = observed.missing.get(id) {
+        plan.withhold(id, Reason::DiskMissing(*disk));
+        return None;
     }
     if let Some(failure) = observed.failures.get(id).filter(|failure| failure.retry_at() > now) {
         plan.withhold(
@@ -270,6 +287,21 @@ mod tests {
             "start b",
         );
         check(&desired(&[("a", wants("a"))]), &running(&["a"]), "");
+    }
+
+    #[test]
+    fn workload_whose_disk_is_late_waits_and_its_neighbour_starts() {
+        let disk = DiskId::new([7; 16]);
+        let observed = Observed {
+            missing: [(id("a"), Some(disk)), (id("c"), None)].into(),
+            ..observed()
+        };
+        check(
+            &desired(&[("a", wants("a")), ("b", wants("b")), ("c", wants("c"))]),
+            &observed,
+            "start b\nnot a: waits for the disk that holds its data (partition 07070707070707070707070707070707)\n\
+             not c: ran before, and no disk here holds its data; waits for that disk",
+        );
     }
 
     #[test]
