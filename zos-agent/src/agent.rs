@@ -40,7 +40,7 @@ use crate::{
     machine::{Vms, uptime},
     net::{self, Leases, links, links::Links, uplink},
     pool::{Places, Pool},
-    reconcile::{self, Desired, Machine, Plan, Wanted, Withheld},
+    reconcile::{self, Desired, Reason, Wanted, Withheld},
     settings::{self, Settings},
     storage::{self, Storage},
     text::chain,
@@ -217,8 +217,8 @@ struct Agent {
     rules: Option<guest_net::Input>,
     heartbeat: Heartbeat,
     height: watch::Receiver<Option<u64>>,
-    /// What went wrong in the last cycle.
-    complaint: String,
+    /// What is wrong at present, by what it is about.
+    complaints: BTreeMap<String, String>,
 }
 
 /// Tells init that the loop turns, and once that the agent is ready.
@@ -324,7 +324,7 @@ impl Agent {
             rules: None,
             heartbeat,
             height,
-            complaint: String::new(),
+            complaints: BTreeMap::new(),
         };
         Ok((agent, serving))
     }
@@ -361,7 +361,7 @@ impl Agent {
                 changed
             });
         }
-        self.reconcile(capacity.mru).await;
+        self.reconcile(capacity.mru);
         let status = Status {
             node: Some(*self.identity.hash().as_bytes()),
             farm: self.shared.node().map(|node| *node.farm.hash().as_bytes()),
@@ -384,11 +384,13 @@ impl Agent {
         }
     }
 
-    async fn reconcile(&mut self, mru: u64) {
-        let observed = match self.vms.observe(self.storage.pool(), mru, uptime()) {
+    fn reconcile(&mut self, mru: u64) {
+        self.note_outcomes();
+        let observed = match self.vms.observe(self.storage.pool(), mru) {
             Ok(observed) => observed,
-            Err(error) => return self.complain(format!("look at the workloads: {error}")),
+            Err(error) => return self.complain("", format!("look at the workloads: {error}")),
         };
+        self.complaints.remove("");
         let images = self.images.clone();
         let desired = self
             .shared
@@ -397,53 +399,58 @@ impl Agent {
         // Before anything can take a place that has become free, nobody is led to it any more.
         self.slots.send_replace(self.vms.slots());
         let mut plan = reconcile::plan(&desired, &observed, uptime());
-        if self.apply_rules(&plan) == Rules::Missing {
-            plan.actions
-                .retain(|action| !matches!(action, reconcile::Action::StartVm(_)));
+        self.vms.reserve(&mut plan);
+        if self.apply_rules() == Rules::Missing {
+            self.vms.withdraw_starts(&mut plan);
         }
         for action in &plan.actions {
             announce(action);
         }
-        let waits = |withheld: &Withheld| Some((withheld.id.as_str().parse().ok()?, withheld.reason.to_string()));
+        let waits = |withheld: &Withheld| {
+            let waits = withheld.reason != Reason::AtWork;
+            waits.then(|| Some((withheld.id.as_str().parse().ok()?, withheld.reason.to_string())))?
+        };
         self.shared
             .set_waiting(plan.withheld.iter().filter_map(waits).collect());
-        match reconcile::execute(plan, &mut self.vms).await {
-            Ok(()) => self.complaint.clear(),
-            Err(failed) => self.complain(chain(&failed)),
-        }
-        self.slots.send_replace(self.vms.slots());
+        self.vms.carry_out(plan);
     }
 
-    /// Says what is wrong, once for as long as it stays the same.
-    fn complain(&mut self, text: String) {
-        if self.complaint != text {
+    /// Says what has failed, for each workload once for as long as it stays the same.
+    fn note_outcomes(&mut self) {
+        for outcome in self.vms.outcomes() {
+            let of = outcome.id.as_ref().map_or("images", VmId::as_str).to_owned();
+            match outcome.failure {
+                Some(failure) => self.complain(&of, failure),
+                None => _ = self.complaints.remove(&of),
+            }
+        }
+    }
+
+    /// Says what is wrong with something, once for as long as it stays the same.
+    fn complain(&mut self, of: &str, text: String) {
+        if self.complaints.get(of) != Some(&text) {
             say(&text);
-            self.complaint = text;
+            self.complaints.insert(of.to_owned(), text);
         }
     }
 
     /// Puts the rules of the guests' network in force before any guest starts.
-    fn apply_rules(&mut self, plan: &Plan) -> Rules {
-        let mut guests: BTreeSet<Slot> = self.vms.slots().into_values().collect();
-        let starts = plan
-            .actions
-            .iter()
-            .filter(|action| matches!(action, reconcile::Action::StartVm(_)))
-            .count();
-        for _ in 0..starts {
-            guests.extend(crate::vm::registry::free_slot(&guests));
-        }
-        let rules = self.network.rules(guests, self.settings.port);
+    fn apply_rules(&mut self) -> Rules {
+        let rules = self.network.rules(self.vms.taken(), self.settings.port);
         if self.rules.as_ref() == Some(&rules) {
             return Rules::InForce;
         }
         match tokio::task::block_in_place(|| guest_net::apply(&guest_net::ruleset(&rules))) {
             Ok(()) => {
                 self.rules = Some(rules);
+                self.complaints.remove("rules");
                 Rules::InForce
             }
             Err(error) => {
-                self.complain(format!("guests' network: {}; no workload is started", chain(&error)));
+                self.complain(
+                    "rules",
+                    format!("guests' network: {}; no workload is started", chain(&error)),
+                );
                 Rules::Missing
             }
         }
@@ -473,27 +480,23 @@ impl Agent {
 
     /// Shuts all guests down before the machine goes.
     async fn farewell(&mut self) {
-        let stop = |id: VmId| (id, Wanted::Stop);
-        let workloads = self.vms.slots().into_keys().map(stop).collect();
+        let stop = |id: &VmId| (id.clone(), Wanted::Stop);
+        let workloads = self.vms.names().iter().map(stop).collect();
         let desired = Desired {
             chain_time_ms: self.shared.chain_now_ms(),
             workloads,
         };
         let deadline = Instant::now() + FAREWELL;
-        while Instant::now() < deadline && !self.vms.slots().is_empty() {
-            let Ok(observed) = self.vms.observe(self.storage.pool(), 0, uptime()) else {
+        while Instant::now() < deadline && !self.vms.taken().is_empty() {
+            self.note_outcomes();
+            let Ok(observed) = self.vms.observe(self.storage.pool(), 0) else {
                 break;
             };
-            if let Err(failed) = reconcile::execute(reconcile::plan(&desired, &observed, uptime()), &mut self.vms).await
-            {
-                say(&chain(&failed));
-            }
+            self.vms.carry_out(reconcile::plan(&desired, &observed, uptime()));
             tokio::time::sleep(DISK_PAUSE).await;
         }
-        for (id, _) in self.vms.slots() {
-            // It has had its time; nothing more can be done for it.
-            let _ = self.vms.stop_vm(&id).await;
-        }
+        // They have had their time; nothing more can be done for them.
+        self.vms.stop_all().await;
     }
 }
 

@@ -1,7 +1,7 @@
 //! From what was agreed to what runs.
 //!
-//! [`plan`](plan()) is pure: the same inputs give the same plan. [`execute`](execute()) carries it out in order and stops at the first
-//! failure; the next cycle observes afresh and plans again.
+//! [`plan`](plan()) is pure: the same inputs give the same plan. [`execute`](execute()) carries it out, each workload's
+//! steps in order up to the first failure and apart from the other workloads; the next cycle observes afresh and plans again.
 //!
 //! Architecture invariant: absence deletes and stops nothing. A workload that no contract names any more is left as it is; data
 //! goes only on a proven terminal version of its contract, after [`GRACE_MS`] of the chain's time.
@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-pub use execute::{Failed, Machine, execute};
+pub use execute::{Batch, Failed, Machine, execute};
 pub use plan::{Action, Plan, Reason, Withheld, plan};
 
 use crate::{
@@ -71,6 +71,8 @@ pub struct Observed {
     pub running: BTreeMap<VmId, String>,
     /// Run directories of monitors that have ended.
     pub ended: BTreeSet<VmId>,
+    /// Workloads for which steps of an earlier plan are still being carried out.
+    pub at_work: BTreeSet<VmId>,
     /// Workloads with data on the pool.
     pub data: BTreeSet<VmId>,
     /// Workloads whose data is on a disk that is not mounted, with the disk's name if it is known.

@@ -20,6 +20,18 @@ pub enum Action {
     StartVm(Box<Workload>),
 }
 
+impl Action {
+    /// The workload that it concerns.
+    #[must_use]
+    pub fn workload(&self) -> Option<&VmId> {
+        match self {
+            Self::StopVm(id) | Self::ClearVm(id) | Self::DeleteData(id) => Some(id),
+            Self::StartVm(workload) => Some(&workload.spec.id),
+            Self::FetchImage(_) => None,
+        }
+    }
+}
+
 /// Something that was not done, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Withheld {
@@ -57,6 +69,8 @@ pub enum Reason {
     },
     /// The disk with its data is missing.
     DiskMissing(Option<DiskId>),
+    /// Earlier steps for it are still being carried out.
+    AtWork,
     /// It is stopped first and started in the next cycle.
     Replacing,
 }
@@ -88,6 +102,7 @@ impl fmt::Display for Reason {
             Reason::DiskMissing(None) => {
                 f.write_str("ran before, and no disk here holds its data; waits for that disk")
             }
+            Reason::AtWork => f.write_str("earlier steps for it go on"),
             Reason::Replacing => f.write_str("changed; starts when the old one has stopped"),
         }
     }
@@ -109,6 +124,10 @@ pub fn plan(desired: &Desired, observed: &Observed, now: Duration) -> Plan {
     let mut starts = Vec::new();
     let mut free = observed.free_memory;
     for (id, wanted) in &desired.workloads {
+        if observed.at_work.contains(id) {
+            plan.withhold(id, Reason::AtWork);
+            continue;
+        }
         match wanted {
             Wanted::Run(workload) => {
                 if let Some(action) = run(&mut plan, id, workload, observed, &mut free, now) {
@@ -301,6 +320,20 @@ mod tests {
             &observed,
             "start b\nnot a: waits for the disk that holds its data (partition 07070707070707070707070707070707)\n\
              not c: ran before, and no disk here holds its data; waits for that disk",
+        );
+    }
+
+    #[test]
+    fn workload_that_is_worked_on_is_let_be_and_its_neighbour_starts() {
+        let observed = Observed {
+            at_work: [id("a")].into(),
+            ended: [id("a")].into(),
+            ..observed()
+        };
+        check(
+            &desired(&[("a", wants("a")), ("b", wants("b"))]),
+            &observed,
+            "start b\nnot a: earlier steps for it go on",
         );
     }
 
