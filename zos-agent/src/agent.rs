@@ -27,8 +27,8 @@ use crate::{
     capacity,
     console::{Console, Status},
     grid::{
-        docket::Docket,
         images::Images,
+        keeper::Keeper,
         member::{Me, Member, Shared},
         server::{Server, serve},
         statement::{Enrolment, Statement},
@@ -279,8 +279,8 @@ impl Agent {
         };
         let id = Node::founding_id(&public);
         say(&format!("identity {id}"));
-        let docket = Docket::open(home.join("contracts"), encryption).map_err(io_error("open the contracts"))?;
-        let shared = Arc::new(Shared::new(docket));
+        let contracts = Keeper::open(home.join("contracts"), encryption).map_err(io_error("open the contracts"))?;
+        let shared = Arc::new(Shared::new(contracts));
         let images = Images::open(endpoint.clone(), &home).await?;
         let vms = Vms::adopt(Arc::clone(&shared), images.clone(), network.links.clone())
             .map_err(io_error("find monitors"))?;

@@ -125,8 +125,8 @@ impl Steps {
             let directory = mounted.map(|(_, directory)| directory.join(ON_POOL).join(id.as_str()));
             (disk, directory.ok_or(MachineError::DiskMissing)?)
         };
-        tokio::task::block_in_place(|| self.shared.docket().place(contract, disk))
-            .map_err(|error| MachineError::Io("record where its data is", error))?;
+        let placed = self.shared.contracts().place(contract, disk).await;
+        placed.map_err(|error| MachineError::Io("record where its data is", error))?;
         Ok(directory)
     }
 
@@ -208,11 +208,13 @@ impl Machine for Steps {
             }
             Ok(())
         })
-        .await?;
-        if let Ok(contract) = id.as_str().parse() {
-            let forgotten = tokio::task::block_in_place(|| self.shared.docket().forget(contract));
-            forgotten.map_err(|error| MachineError::Io("forget the contract", error))?;
-        }
+        .await
+    }
+
+    async fn forget(&self, id: &VmId) -> Result<(), MachineError> {
+        let contract: Id = id.as_str().parse().map_err(|_| MachineError::Unknown)?;
+        let forgotten = self.shared.contracts().forget(contract).await;
+        forgotten.map_err(|error| MachineError::Io("remove its files", error))?;
         self.state().failures.remove(id);
         Ok(())
     }

@@ -17,6 +17,8 @@ pub trait Machine: Sync {
     fn clear_vm(&self, id: &VmId) -> impl Future<Output = Result<(), Self::Error>> + Send;
     /// Deletes a workload's data. Data that is not there is no error.
     fn delete_data(&self, id: &VmId) -> impl Future<Output = Result<(), Self::Error>> + Send;
+    /// Forgets a contract. One that is not known is no error.
+    fn forget(&self, id: &VmId) -> impl Future<Output = Result<(), Self::Error>> + Send;
     /// Begins to fetch an image; does not wait for it.
     fn fetch_image(&self, image: &ImageHash) -> impl Future<Output = Result<(), Self::Error>> + Send;
     /// Starts a VM.
@@ -73,6 +75,7 @@ pub async fn execute<M: Machine>(batch: Batch, machine: &M) -> Result<(), Failed
             Action::StopVm(id) => machine.stop_vm(id).await,
             Action::ClearVm(id) => machine.clear_vm(id).await,
             Action::DeleteData(id) => machine.delete_data(id).await,
+            Action::Forget(id) => machine.forget(id).await,
             Action::FetchImage(image) => machine.fetch_image(image).await,
             Action::StartVm(workload) => machine.start_vm(workload).await,
         };
@@ -86,6 +89,7 @@ fn describe(action: &Action) -> String {
         Action::StopVm(id) => format!("stop {id}"),
         Action::ClearVm(id) => format!("clear away {id}"),
         Action::DeleteData(id) => format!("delete the data of {id}"),
+        Action::Forget(id) => format!("forget {id}"),
         Action::FetchImage(image) => format!("fetch the image {}", data_encoding::HEXLOWER.encode(image)),
         Action::StartVm(workload) => format!("start {}", workload.spec.id),
     }
@@ -126,6 +130,10 @@ mod tests {
         }
         async fn delete_data(&self, id: &VmId) -> Result<(), Busy> {
             self.note(format!("delete {id}"));
+            Ok(())
+        }
+        async fn forget(&self, id: &VmId) -> Result<(), Busy> {
+            self.note(format!("forget {id}"));
             Ok(())
         }
         async fn fetch_image(&self, image: &ImageHash) -> Result<(), Busy> {

@@ -24,6 +24,8 @@ use crate::{
 
 /// How long after the end of its contract a workload's data is kept, in milliseconds of the chain's time (one day).
 pub const GRACE_MS: u64 = 24 * 3600 * 1000;
+/// How long after its end a contract whose data is on a missing disk stays known, in milliseconds of the chain's time (30 days).
+pub const MISSING_MS: u64 = 30 * 24 * 3600 * 1000;
 /// First pause before a workload that failed is tried again.
 pub const FIRST_RETRY: Duration = Duration::from_secs(1);
 /// Longest pause before a workload that failed is tried again.

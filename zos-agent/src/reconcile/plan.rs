@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use super::{Desired, GRACE_MS, ImageHash, Observed, Wanted, Workload};
+use super::{Desired, GRACE_MS, ImageHash, MISSING_MS, Observed, Wanted, Workload};
 use crate::{layout::DiskId, vm::VmId};
 
 /// One idempotent step.
@@ -14,6 +14,8 @@ pub enum Action {
     ClearVm(VmId),
     /// Delete a workload's volumes and logs.
     DeleteData(VmId),
+    /// Forget an ended contract of which nothing is left.
+    Forget(VmId),
     /// Fetch an image.
     FetchImage(ImageHash),
     /// Start a VM.
@@ -25,7 +27,7 @@ impl Action {
     #[must_use]
     pub fn workload(&self) -> Option<&VmId> {
         match self {
-            Self::StopVm(id) | Self::ClearVm(id) | Self::DeleteData(id) => Some(id),
+            Self::StopVm(id) | Self::ClearVm(id) | Self::DeleteData(id) | Self::Forget(id) => Some(id),
             Self::StartVm(workload) => Some(&workload.spec.id),
             Self::FetchImage(_) => None,
         }
@@ -137,17 +139,7 @@ pub fn plan(desired: &Desired, observed: &Observed, now: Duration) -> Plan {
             Wanted::Stop => stop(&mut plan, id, observed),
             Wanted::Terminal { since_ms } => {
                 stop(&mut plan, id, observed);
-                let until_ms = since_ms.saturating_add(GRACE_MS);
-                if !observed.data.contains(id) {
-                    continue;
-                }
-                if desired.chain_time_ms < until_ms {
-                    plan.withhold(id, Reason::Grace { until_ms });
-                } else if let Some(disk) = observed.missing.get(id) {
-                    plan.withhold(id, Reason::DiskMissing(*disk));
-                } else if !observed.running.contains_key(id) {
-                    plan.actions.push(Action::DeleteData(id.clone()));
-                }
+                ended(&mut plan, id, *since_ms, desired.chain_time_ms, observed);
             }
         }
     }
@@ -161,6 +153,30 @@ fn stop(plan: &mut Plan, id: &VmId, observed: &Observed) {
         plan.actions.push(Action::StopVm(id.clone()));
     } else if observed.ended.contains(id) {
         plan.actions.push(Action::ClearVm(id.clone()));
+    }
+}
+
+/// Data goes after the grace period, and then what is known of the contract. While the disk with its data is missing it stays
+/// known for [`MISSING_MS`], so that the data can go when the disk is back.
+fn ended(plan: &mut Plan, id: &VmId, since_ms: u64, now_ms: u64, observed: &Observed) {
+    let until_ms = since_ms.saturating_add(GRACE_MS);
+    if observed.running.contains_key(id) || observed.ended.contains(id) {
+        return;
+    }
+    let data = observed.data.contains(id);
+    if now_ms < until_ms {
+        if data {
+            plan.withhold(id, Reason::Grace { until_ms });
+        }
+    } else if data {
+        plan.actions.push(Action::DeleteData(id.clone()));
+    } else {
+        match observed.missing.get(id) {
+            Some(disk) if now_ms < since_ms.saturating_add(MISSING_MS) => {
+                plan.withhold(id, Reason::DiskMissing(*disk));
+            }
+            _ => plan.actions.push(Action::Forget(id.clone())),
+        }
     }
 }
 
@@ -286,6 +302,7 @@ mod tests {
                 Action::StopVm(id) => format!("stop {id}"),
                 Action::ClearVm(id) => format!("clear {id}"),
                 Action::DeleteData(id) => format!("delete {id}"),
+                Action::Forget(id) => format!("forget {id}"),
                 Action::FetchImage(hash) => format!("fetch {:02x}", hash[0]),
                 Action::StartVm(workload) => format!("start {}", workload.spec.id),
             });
@@ -372,17 +389,31 @@ mod tests {
             ),
         );
         check(&ended(0), &both, "stop a");
-        check(
-            &ended(u64::MAX),
-            &both,
-            &format!(
-                "stop a\nnot a: its contract has ended; data kept until {} ms of the chain",
-                u64::MAX
-            ),
-        );
-        check(&ended(0), &observed(), "");
+        check(&ended(u64::MAX), &both, "stop a");
+        check(&ended(0), &observed(), "forget a");
+        check(&ended(9 * DAY + 1), &observed(), "");
+        let cleared = Observed {
+            ended: [id("a")].into(),
+            ..observed()
+        };
+        check(&ended(0), &cleared, "clear a");
         check(&desired(&[("a", Wanted::Stop)]), &both, "stop a");
         check(&desired(&[("a", Wanted::Stop)]), &data, "");
+    }
+
+    #[test]
+    fn ended_contract_whose_disk_is_missing_is_forgotten_at_last() {
+        let away = Observed {
+            missing: [(id("a"), None)].into(),
+            ..observed()
+        };
+        let ended = |since_ms| Desired {
+            chain_time_ms: 100 * DAY,
+            workloads: [(id("a"), Wanted::Terminal { since_ms })].into(),
+        };
+        check(&ended(69 * DAY), &away, "forget a");
+        let waits = "not a: ran before, and no disk here holds its data; waits for that disk";
+        check(&ended(71 * DAY), &away, waits);
     }
 
     #[test]
