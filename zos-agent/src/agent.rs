@@ -5,7 +5,7 @@ use std::{
     convert::Infallible,
     fs, io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -27,13 +27,14 @@ use crate::{
     capacity,
     console::{Console, Status},
     grid::{
-        docket::Docket,
         images::Images,
+        keeper::Keeper,
         member::{Me, Member, Shared},
         server::{Server, serve},
         statement::{Enrolment, Statement},
     },
     guest_net::{self, Slot, Uplink},
+    home,
     identity::{self, Identity},
     init_client::{self, Init},
     machine::{Vms, uptime},
@@ -42,8 +43,8 @@ use crate::{
         links::Links,
         uplink::{self, Cable},
     },
-    pool::Places,
-    reconcile::{self, Desired, Machine, Plan, Wanted},
+    pool::{Places, Pool},
+    reconcile::{self, Desired, Reason, Wanted, Withheld},
     settings::{self, Settings},
     storage::{self, Storage},
     text::chain,
@@ -71,6 +72,9 @@ pub enum AgentError {
     /// The node's keys.
     #[error("identity")]
     Identity(#[from] identity::IdentityError),
+    /// The record of the home disk could not be written.
+    #[error("write {}", .0.display())]
+    Home(PathBuf, #[source] io::Error),
     /// The peer link's port.
     #[error("peer link")]
     Bind(#[from] peer_link::BindError),
@@ -213,6 +217,7 @@ impl Network {
 struct Agent {
     settings: Settings,
     storage: Storage,
+    home: home::Record,
     network: Network,
     shared: Arc<Shared>,
     vms: Vms,
@@ -224,8 +229,8 @@ struct Agent {
     rules: Option<guest_net::Input>,
     heartbeat: Heartbeat,
     height: watch::Receiver<Option<u64>>,
-    /// What went wrong in the last cycle.
-    complaint: String,
+    /// What is wrong at present, by what it is about.
+    complaints: BTreeMap<String, String>,
 }
 
 /// Tells init that the loop turns, and once that the agent is ready.
@@ -274,8 +279,7 @@ impl Agent {
         let mut heartbeat = Heartbeat::connect();
         let network = Network::start()?;
         let mut storage = Storage::new(Places::default(), settings.erase.clone());
-        let keys = wait_for_identity(&mut storage, &mut heartbeat).await?;
-        let home = storage.pool().disks()[0].directory.clone();
+        let (keys, record, home) = wait_for_home(&mut storage, &mut heartbeat).await?;
         let link = LinkKey::from_seed(&keys.link_key().to_bytes());
         let any = SocketAddr::from((Ipv4Addr::UNSPECIFIED, settings.port));
         let endpoint = Endpoint::bind(&link, any).await?;
@@ -287,8 +291,8 @@ impl Agent {
         };
         let id = Node::founding_id(&public);
         say(&format!("identity {id}"));
-        let docket = Docket::open(home.join("contracts"), encryption).map_err(io_error("open the contracts"))?;
-        let shared = Arc::new(Shared::new(docket));
+        let contracts = Keeper::open(home.join("contracts"), encryption).map_err(io_error("open the contracts"))?;
+        let shared = Arc::new(Shared::new(contracts));
         let images = Images::open(endpoint.clone(), &home).await?;
         let vms = Vms::adopt(Arc::clone(&shared), images.clone(), network.links.clone())
             .map_err(io_error("find monitors"))?;
@@ -321,6 +325,7 @@ impl Agent {
             console: Console::new(&settings.console),
             settings,
             storage,
+            home: record,
             network,
             shared,
             vms,
@@ -331,7 +336,7 @@ impl Agent {
             rules: None,
             heartbeat,
             height,
-            complaint: String::new(),
+            complaints: BTreeMap::new(),
         };
         Ok((agent, serving))
     }
@@ -368,7 +373,7 @@ impl Agent {
                 changed
             });
         }
-        self.reconcile(capacity.mru).await;
+        self.reconcile(capacity.mru);
         let status = Status {
             node: Some(*self.identity.hash().as_bytes()),
             farm: self.shared.node().map(|node| *node.farm.hash().as_bytes()),
@@ -384,25 +389,20 @@ impl Agent {
         self.heartbeat.beat(up);
     }
 
-    /// Sees to it that a disk that has come later holds a copy of the identity as well.
+    /// Sees to it that a disk that has come later holds a copy of the identity as well, and knows the home.
     fn replicate_identity(&mut self) {
-        let directories: Vec<_> = self
-            .storage
-            .pool()
-            .disks()
-            .iter()
-            .map(|disk| disk.directory.clone())
-            .collect();
-        if let Err(error) = identity::load_or_make(&directories) {
+        if let Err(error) = open_home(self.storage.pool(), self.home) {
             say(&format!("identity not copied to all disks: {}", chain(&error)));
         }
     }
 
-    async fn reconcile(&mut self, mru: u64) {
-        let observed = match self.vms.observe(self.storage.pool(), mru, uptime()) {
+    fn reconcile(&mut self, mru: u64) {
+        self.note_outcomes();
+        let observed = match self.vms.observe(self.storage.pool(), mru) {
             Ok(observed) => observed,
-            Err(error) => return self.complain(format!("look at the workloads: {error}")),
+            Err(error) => return self.complain("", format!("look at the workloads: {error}")),
         };
+        self.complaints.remove("");
         let images = self.images.clone();
         let desired = self
             .shared
@@ -411,50 +411,58 @@ impl Agent {
         // Before anything can take a place that has become free, nobody is led to it any more.
         self.slots.send_replace(self.vms.slots());
         let mut plan = reconcile::plan(&desired, &observed, uptime());
-        if self.apply_rules(&plan) == Rules::Missing {
-            plan.actions
-                .retain(|action| !matches!(action, reconcile::Action::StartVm(_)));
+        self.vms.reserve(&mut plan);
+        if self.apply_rules() == Rules::Missing {
+            self.vms.withdraw_starts(&mut plan);
         }
         for action in &plan.actions {
             announce(action);
         }
-        match reconcile::execute(plan, &mut self.vms).await {
-            Ok(()) => self.complaint.clear(),
-            Err(failed) => self.complain(chain(&failed)),
-        }
-        self.slots.send_replace(self.vms.slots());
+        let waits = |withheld: &Withheld| {
+            let waits = withheld.reason != Reason::AtWork;
+            waits.then(|| Some((withheld.id.as_str().parse().ok()?, withheld.reason.to_string())))?
+        };
+        self.shared
+            .set_waiting(plan.withheld.iter().filter_map(waits).collect());
+        self.vms.carry_out(plan);
     }
 
-    /// Says what is wrong, once for as long as it stays the same.
-    fn complain(&mut self, text: String) {
-        if self.complaint != text {
+    /// Says what has failed, for each workload once for as long as it stays the same.
+    fn note_outcomes(&mut self) {
+        for outcome in self.vms.outcomes() {
+            let of = outcome.id.as_ref().map_or("images", VmId::as_str).to_owned();
+            match outcome.failure {
+                Some(failure) => self.complain(&of, failure),
+                None => _ = self.complaints.remove(&of),
+            }
+        }
+    }
+
+    /// Says what is wrong with something, once for as long as it stays the same.
+    fn complain(&mut self, of: &str, text: String) {
+        if self.complaints.get(of) != Some(&text) {
             say(&text);
-            self.complaint = text;
+            self.complaints.insert(of.to_owned(), text);
         }
     }
 
     /// Puts the rules of the guests' network in force before any guest starts.
-    fn apply_rules(&mut self, plan: &Plan) -> Rules {
-        let mut guests: BTreeSet<Slot> = self.vms.slots().into_values().collect();
-        let starts = plan
-            .actions
-            .iter()
-            .filter(|action| matches!(action, reconcile::Action::StartVm(_)))
-            .count();
-        for _ in 0..starts {
-            guests.extend(crate::vm::registry::free_slot(&guests));
-        }
-        let rules = self.network.rules(guests, self.settings.port);
+    fn apply_rules(&mut self) -> Rules {
+        let rules = self.network.rules(self.vms.taken(), self.settings.port);
         if self.rules.as_ref() == Some(&rules) {
             return Rules::InForce;
         }
         match tokio::task::block_in_place(|| guest_net::apply(&guest_net::ruleset(&rules))) {
             Ok(()) => {
                 self.rules = Some(rules);
+                self.complaints.remove("rules");
                 Rules::InForce
             }
             Err(error) => {
-                self.complain(format!("guests' network: {}; no workload is started", chain(&error)));
+                self.complain(
+                    "rules",
+                    format!("guests' network: {}; no workload is started", chain(&error)),
+                );
                 Rules::Missing
             }
         }
@@ -462,6 +470,7 @@ impl Agent {
 
     fn workloads(&self) -> Vec<(String, String)> {
         let guests = self.shared.guests();
+        let waiting = self.shared.waiting();
         let docket = self.shared.docket();
         let live = docket
             .entries()
@@ -471,7 +480,10 @@ impl Agent {
             let state = match guests.get(id) {
                 Some(guest) if guest.is_running() => "running".to_owned(),
                 Some(_) => "starting".to_owned(),
-                None => entry.contract.state_name().to_owned(),
+                None => waiting
+                    .get(id)
+                    .cloned()
+                    .unwrap_or_else(|| entry.contract.state_name().to_owned()),
             };
             (id.short(), state)
         };
@@ -480,27 +492,23 @@ impl Agent {
 
     /// Shuts all guests down before the machine goes.
     async fn farewell(&mut self) {
-        let stop = |id: VmId| (id, Wanted::Stop);
-        let workloads = self.vms.slots().into_keys().map(stop).collect();
+        let stop = |id: &VmId| (id.clone(), Wanted::Stop);
+        let workloads = self.vms.names().iter().map(stop).collect();
         let desired = Desired {
             chain_time_ms: self.shared.chain_now_ms(),
             workloads,
         };
         let deadline = Instant::now() + FAREWELL;
-        while Instant::now() < deadline && !self.vms.slots().is_empty() {
-            let Ok(observed) = self.vms.observe(self.storage.pool(), 0, uptime()) else {
+        while Instant::now() < deadline && !self.vms.taken().is_empty() {
+            self.note_outcomes();
+            let Ok(observed) = self.vms.observe(self.storage.pool(), 0) else {
                 break;
             };
-            if let Err(failed) = reconcile::execute(reconcile::plan(&desired, &observed, uptime()), &mut self.vms).await
-            {
-                say(&chain(&failed));
-            }
+            self.vms.carry_out(reconcile::plan(&desired, &observed, uptime()));
             tokio::time::sleep(DISK_PAUSE).await;
         }
-        for (id, _) in self.vms.slots() {
-            // It has had its time; nothing more can be done for it.
-            let _ = self.vms.stop_vm(&id).await;
-        }
+        // They have had their time; nothing more can be done for them.
+        self.vms.stop_all().await;
     }
 }
 
@@ -542,27 +550,49 @@ fn step_storage(storage: &mut Storage) -> Disks {
     disks
 }
 
-async fn wait_for_identity(storage: &mut Storage, heartbeat: &mut Heartbeat) -> Result<Identity, AgentError> {
+/// Waits until the home is there and the node knows who it is, by the rules of [`home`].
+async fn wait_for_home(
+    storage: &mut Storage,
+    heartbeat: &mut Heartbeat,
+) -> Result<(Identity, home::Record, PathBuf), AgentError> {
     let began = Instant::now();
-    let mut said = false;
+    let mut said = None;
     loop {
         let _ = step_storage(storage);
-        if !storage.pool().disks().is_empty() {
-            let directories: Vec<_> = storage
-                .pool()
-                .disks()
-                .iter()
-                .map(|disk| disk.directory.clone())
-                .collect();
-            return Ok(identity::load_or_make(&directories)?);
-        }
-        if !said && storage.reading().is_empty() && began.elapsed() > CHAIN_PAUSE {
-            said = true;
-            say(&storage::no_disk_line());
+        let seen = home::Seen {
+            disks: home::observe(storage.pool()),
+            suspects: storage.suspects(),
+            unreadable: storage.unreadable(),
+            quiet: storage.quiet(),
+            drivers_loaded: Path::new(node_api::init::MODULES_LOADED).exists(),
+        };
+        match home::decide(&seen) {
+            home::Step::Open(record) => {
+                if let Some(home) = storage.pool().disk(record.home) {
+                    let directory = home.directory.clone();
+                    return Ok((open_home(storage.pool(), record)?, record, directory));
+                }
+            }
+            home::Step::Wait(home::Wait::NoDisk) if !storage.reading().is_empty() || began.elapsed() <= CHAIN_PAUSE => {
+            }
+            home::Step::Wait(wait) => {
+                if said.as_ref() != Some(&wait) {
+                    say(&wait.to_string());
+                    said = Some(wait);
+                }
+            }
         }
         heartbeat.beat(false);
         tokio::time::sleep(DISK_PAUSE).await;
     }
+}
+
+/// Finds or makes the identity, and writes it and the record of the home to every data disk.
+fn open_home(pool: &Pool, record: home::Record) -> Result<Identity, AgentError> {
+    let directories = pool.directories();
+    let identity = identity::load_or_make(&directories)?;
+    home::write(record, &directories).map_err(|(path, error)| AgentError::Home(path, error))?;
+    Ok(identity)
 }
 
 fn enrolment(settings: &Settings) -> Option<Enrolment> {

@@ -1,6 +1,6 @@
 //! The node's identity: three keys, made once, kept on every data disk, found again.
 //!
-//! The file is described in `docs/format/identity.md`. It is written whole or not at all, so a file that does not hold its
+//! The file is described in `docs/format/node.md`. It is written whole or not at all, so a file that does not hold its
 //! checksum was damaged or tampered with, and is never replaced by a new identity in silence: a node without its keys is
 //! another node.
 

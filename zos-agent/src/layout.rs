@@ -7,6 +7,8 @@
 //! zeros ──mark Making──▶ HalfMade ──GPT, mkfs, sync──▶ HalfMade ──mark Made──▶ Whole ──any damage──▶ Damaged
 //! ```
 
+use std::{fmt, str::FromStr};
+
 use crate::text::size;
 
 /// Partition type of a data partition, `8F2B7C1E-5A4F-4D53-9C0D-2A6B7E91D3F4`, as stored (mixed endian).
@@ -56,6 +58,46 @@ pub struct DataPartition {
     /// Which data disk of the node it is, from 0 in the order in which they were formatted.
     pub index: u8,
 }
+
+impl DataPartition {
+    /// The name of the disk as data disk of this node.
+    #[must_use]
+    pub const fn id(&self) -> DiskId {
+        DiskId(self.guid)
+    }
+}
+
+/// Tells a data disk from every other: the unique GUID of its data partition. In text the bytes as stored, in hexadecimal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DiskId([u8; 16]);
+
+impl DiskId {
+    /// From the GUID as stored.
+    #[must_use]
+    pub const fn new(guid: [u8; 16]) -> Self {
+        Self(guid)
+    }
+}
+
+impl fmt::Display for DiskId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&data_encoding::HEXLOWER.encode(&self.0))
+    }
+}
+
+impl FromStr for DiskId {
+    type Err = NotADisk;
+
+    fn from_str(text: &str) -> Result<Self, NotADisk> {
+        let bytes = data_encoding::HEXLOWER.decode(text.as_bytes()).map_err(|_| NotADisk)?;
+        bytes.try_into().map(Self).map_err(|_| NotADisk)
+    }
+}
+
+/// A text that is no [`DiskId`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("no name of a data disk: 32 lower-case hexadecimal digits wanted")]
+pub struct NotADisk;
 
 /// Whether a disk is being made or was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,6 +8,8 @@
 //! | [`disks`] | facts → may it be written | reads `/sys/block`, the disks' ends, a disk in full |
 //! | [`layout`], [`pool`] | bytes of our mark and partition table | formats, mounts |
 //! | [`storage`] | – | brings disks from found to mounted |
+//! | [`home`] | which disk is home; may an identity be made | reads and writes the record of it |
+//! | [`place`] | which disk holds a workload's data | – |
 //! | [`identity`] | which of several copies holds | reads and writes the key files |
 //! | [`capacity`] | hardware → resource units | reads `/proc` and `/sys` |
 //! | [`net`] | DHCP state machine | netlink, sockets |
@@ -31,11 +33,13 @@ pub mod disks;
 pub mod durable;
 pub mod grid;
 pub mod guest_net;
+pub mod home;
 pub mod identity;
 pub mod init_client;
 pub mod layout;
 pub mod machine;
 pub mod net;
+pub mod place;
 pub mod pool;
 pub mod reconcile;
 pub mod settings;

@@ -9,19 +9,26 @@ use std::{
     fs::File,
     io,
     sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
 };
 
 use tokio::task::JoinHandle;
 
 use crate::{
     disks::{
-        Content, Decision, DiskFacts, Erase, FormatReason, MIN_BYTES, Refusal, decide, inventory, signature,
+        Content, Decision, DiskFacts, Erase, FormatReason, MIN_BYTES, Refusal, RefusalReason, decide, inventory,
+        signature,
         zeros::{self, Found, Progress},
     },
-    layout::{DataPartition, OurTable},
+    layout::{DataPartition, DiskId, OurTable},
     pool::{DataDisk, FormatError, MountError, Places, Pool, format},
     text::{chain, size},
 };
+
+/// First pause before a disk that could not be used is looked at again; it doubles up to [`LONGEST_RETRY`].
+pub const FIRST_RETRY: Duration = Duration::from_secs(1);
+/// Longest pause before a disk that could not be used is looked at again.
+pub const LONGEST_RETRY: Duration = Duration::from_secs(60);
 
 /// What has happened to the disks; the text of each is one line for the console.
 #[derive(Debug)]
@@ -79,12 +86,37 @@ struct Seen {
 enum State {
     /// Nothing more to do until it is replaced.
     Settled,
-    Refused(Refusal),
+    Refused(Refusal, Signature),
+    /// Could not be mounted or read; looked at anew after a pause.
+    Failed(Failed),
     Reading {
         facts: Box<DiskFacts>,
         progress: Arc<Progress>,
         task: JoinHandle<io::Result<Found>>,
     },
+}
+
+/// Whether a disk carries our signature.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Signature {
+    Ours,
+    None,
+}
+
+/// A disk that could not be used this time.
+#[derive(Debug, Clone)]
+struct Failed {
+    failures: u32,
+    retry_at: Instant,
+    /// What was said of it on the console.
+    said: String,
+    fault: Fault,
+}
+
+#[derive(Debug, Clone)]
+enum Fault {
+    Mount(DiskId),
+    Unreadable(Refusal),
 }
 
 /// All disks of the node.
@@ -94,6 +126,8 @@ pub struct Storage {
     erase: Erase,
     pool: Pool,
     seen: BTreeMap<String, Seen>,
+    /// When a disk came or went last.
+    news: Instant,
 }
 
 impl Storage {
@@ -105,6 +139,7 @@ impl Storage {
             erase,
             pool: Pool::default(),
             seen: BTreeMap::new(),
+            news: Instant::now(),
         }
     }
 
@@ -120,9 +155,55 @@ impl Storage {
         self.seen
             .values()
             .filter_map(|seen| match &seen.state {
-                State::Refused(refusal) => Some(refusal.clone()),
-                State::Settled | State::Reading { .. } => None,
+                State::Refused(refusal, _)
+                | State::Failed(Failed {
+                    fault: Fault::Unreadable(refusal),
+                    ..
+                }) => Some(refusal.clone()),
+                State::Settled | State::Reading { .. } | State::Failed(_) => None,
             })
+            .collect()
+    }
+
+    /// Time since a disk came or went, or since the start.
+    #[must_use]
+    pub fn quiet(&self) -> Duration {
+        self.news.elapsed()
+    }
+
+    /// Disks that carry our signature and are not in use, with the reason. A copy of a disk in use is none: what it holds is
+    /// on the other as well.
+    #[must_use]
+    pub fn suspects(&self) -> Vec<String> {
+        self.seen
+            .iter()
+            .filter_map(|(name, seen)| match &seen.state {
+                State::Refused(refusal, Signature::Ours) => Some(refusal.to_string()),
+                State::Failed(Failed {
+                    fault: Fault::Mount(disk),
+                    said,
+                    ..
+                }) if self.pool.disk(*disk).is_none() => Some(format!("{name} ({said})")),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// Names of the disks that cannot be read.
+    #[must_use]
+    pub fn unreadable(&self) -> Vec<String> {
+        self.seen
+            .iter()
+            .filter(|(_, seen)| {
+                matches!(
+                    &seen.state,
+                    State::Failed(Failed {
+                        fault: Fault::Unreadable(_),
+                        ..
+                    })
+                )
+            })
+            .map(|(name, _)| name.clone())
             .collect()
     }
 
@@ -135,7 +216,7 @@ impl Storage {
                 State::Reading { facts, progress, .. } => {
                     Some((facts.name.clone(), progress.done.load(Ordering::Relaxed), facts.bytes))
                 }
-                State::Settled | State::Refused(_) => None,
+                State::Settled | State::Refused(..) | State::Failed(_) => None,
             })
             .collect()
     }
@@ -146,11 +227,19 @@ impl Storage {
     /// # Errors
     /// The error of listing the disks.
     pub fn step(&mut self) -> io::Result<Vec<Event>> {
+        self.step_at(Instant::now())
+    }
+
+    fn step_at(&mut self, now: Instant) -> io::Result<Vec<Event>> {
         let present = inventory::present(&self.places.sys_block)?;
         let mut events = self.forget_gone(&present);
+        if present.keys().any(|name| !self.seen.contains_key(name)) {
+            self.news = now;
+        }
+        let due = |seen: &Seen| matches!(&seen.state, State::Failed(failed) if failed.retry_at <= now);
         let new: Vec<_> = present
             .into_iter()
-            .filter(|(name, _)| !self.seen.contains_key(name))
+            .filter(|(name, _)| self.seen.get(name).is_none_or(due))
             .collect();
         let mut facts: Vec<(DiskFacts, u64)> = new
             .into_iter()
@@ -164,9 +253,9 @@ impl Storage {
         // Disks of ours first, in the order in which they were formatted, so that the first stays the first.
         facts.sort_by_key(|(facts, _)| order(facts));
         for (facts, sequence) in facts {
-            self.settle(facts, sequence, &mut events);
+            self.settle(facts, sequence, now, &mut events);
         }
-        self.collect_reads(&mut events);
+        self.collect_reads(now, &mut events);
         Ok(events)
     }
 
@@ -178,6 +267,9 @@ impl Storage {
             .map(|(name, _)| name.clone())
             .collect();
         let mut events = Vec::new();
+        if !gone.is_empty() {
+            self.news = Instant::now();
+        }
         for name in gone {
             if let Some(Seen {
                 state: State::Reading { progress, .. },
@@ -191,12 +283,17 @@ impl Storage {
         events
     }
 
-    fn settle(&mut self, mut facts: DiskFacts, sequence: u64, events: &mut Vec<Event>) {
+    fn settle(&mut self, mut facts: DiskFacts, sequence: u64, now: Instant, events: &mut Vec<Event>) {
         let name = facts.name.clone();
         let state = match decide(&facts, &self.erase) {
+            Decision::Refuse(refusal) if matches!(refusal.reason, RefusalReason::Unreadable(_)) => {
+                let said = refusal.to_string();
+                let fault = Fault::Unreadable(refusal.clone());
+                self.failed(&name, said, fault, now, || Event::Refused(refusal), events)
+            }
             Decision::Refuse(refusal) => {
                 events.push(Event::Refused(refusal.clone()));
-                State::Refused(refusal)
+                State::Refused(refusal, signature_of(&facts.content))
             }
             Decision::ReadFully => match self.read(facts) {
                 Ok(state) => {
@@ -207,14 +304,14 @@ impl Storage {
                 }
                 Err(failed) => {
                     let (facts, error) = *failed;
-                    return self.settle(unreadable(facts, &error), sequence, events);
+                    return self.settle(unreadable(facts, &error), sequence, now, events);
                 }
             },
             Decision::Format(reason) => match format(&self.places, &facts, reason, self.pool.next_index()) {
                 Ok(partition) => {
                     events.push(Event::Formatted(name.clone(), reason));
                     facts.content = Content::Ours(OurTable::Whole(partition));
-                    self.mount(&facts, partition, events)
+                    self.mount(&facts, partition, now, events)
                 }
                 Err(error) => {
                     events.push(Event::FormatFailed(error));
@@ -222,19 +319,56 @@ impl Storage {
                 }
             },
             Decision::Adopt => match facts.content {
-                Content::Ours(OurTable::Whole(partition)) => self.mount(&facts, partition, events),
+                Content::Ours(OurTable::Whole(partition)) => self.mount(&facts, partition, now, events),
                 _ => State::Settled,
             },
         };
         self.seen.insert(name, Seen { sequence, state });
     }
 
-    fn mount(&mut self, facts: &DiskFacts, partition: DataPartition, events: &mut Vec<Event>) -> State {
-        events.push(match self.pool.adopt(&self.places, facts, partition) {
-            Ok(disk) => Event::Mounted(disk.clone()),
-            Err(error) => Event::MountFailed(error),
-        });
-        State::Settled
+    fn mount(&mut self, facts: &DiskFacts, partition: DataPartition, now: Instant, events: &mut Vec<Event>) -> State {
+        match self.pool.adopt(&self.places, facts, partition) {
+            Ok(disk) => {
+                events.push(Event::Mounted(disk.clone()));
+                State::Settled
+            }
+            Err(error) => {
+                let (said, fault) = (chain(&error), Fault::Mount(partition.id()));
+                self.failed(&facts.name, said, fault, now, || Event::MountFailed(error), events)
+            }
+        }
+    }
+
+    /// Says what is wrong once for as long as it stays the same.
+    fn failed(
+        &self,
+        name: &str,
+        said: String,
+        fault: Fault,
+        now: Instant,
+        event: impl FnOnce() -> Event,
+        events: &mut Vec<Event>,
+    ) -> State {
+        let before = match self.seen.get(name) {
+            Some(Seen {
+                state: State::Failed(failed),
+                ..
+            }) => Some(failed),
+            _ => None,
+        };
+        if before.is_none_or(|before| before.said != said) {
+            events.push(event());
+        }
+        let failures = before.map_or(0, |before| before.failures).saturating_add(1);
+        let pause = FIRST_RETRY
+            .saturating_mul(1 << (failures - 1).min(16))
+            .min(LONGEST_RETRY);
+        State::Failed(Failed {
+            failures,
+            retry_at: now + pause,
+            said,
+            fault,
+        })
     }
 
     fn read(&self, facts: DiskFacts) -> Result<State, Box<(DiskFacts, io::Error)>> {
@@ -252,7 +386,7 @@ impl Storage {
         })
     }
 
-    fn collect_reads(&mut self, events: &mut Vec<Event>) {
+    fn collect_reads(&mut self, now: Instant, events: &mut Vec<Event>) {
         let done: Vec<String> = self
             .seen
             .iter()
@@ -278,7 +412,7 @@ impl Storage {
                 Ok(Found::Cancelled) => continue,
                 Err(error) => Content::Unreadable(error.to_string()),
             };
-            self.settle(DiskFacts { content, ..*facts }, sequence, events);
+            self.settle(DiskFacts { content, ..*facts }, sequence, now, events);
         }
     }
 }
@@ -287,6 +421,14 @@ fn unreadable(facts: DiskFacts, error: &io::Error) -> DiskFacts {
     DiskFacts {
         content: Content::Unreadable(error.to_string()),
         ..facts
+    }
+}
+
+/// A disk that was never finished holds nothing of ours.
+fn signature_of(content: &Content) -> Signature {
+    match content {
+        Content::Ours(OurTable::Whole(_) | OurTable::Damaged) => Signature::Ours,
+        _ => Signature::None,
     }
 }
 
@@ -311,6 +453,7 @@ pub fn no_disk_line() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::layout;
     use std::{fs, os::unix::fs::FileExt, path::Path};
 
     fn add(root: &Path, name: &str, bytes: u64, sequence: u32) -> File {
@@ -410,5 +553,53 @@ mod tests {
             signature::probe(&disk, 1 << 30, 512).unwrap(),
             Content::Ours(OurTable::HalfMade)
         );
+    }
+
+    /// Puts the tables and the beginning of the file system of a data disk on it.
+    fn make_ours(disk: &File) {
+        let partition = layout::choose(1 << 30, 512, [7; 16], 0).unwrap();
+        let mut writes = layout::table(&partition, 1 << 30, 512, [8; 16]);
+        writes.push(layout::mark(&partition, layout::MarkState::Made));
+        for write in writes {
+            disk.write_all_at(&write.bytes, write.offset).unwrap();
+        }
+        disk.write_all_at(b"XFSB", 1 << 20).unwrap();
+        disk.write_all_at(b"zos-data", (1 << 20) + 108).unwrap();
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn mount_that_fails_is_tried_again_and_the_disk_is_suspect_until_it_succeeds() {
+        let root = tempfile::tempdir().unwrap();
+        let mut storage = storage(root.path());
+        make_ours(&add(root.path(), "vda", 1 << 30, 1));
+        // Its partition is there, and whatever the kernel says to it is no XFS.
+        let part = root.path().join("sys/vda/vda1");
+        fs::create_dir_all(&part).unwrap();
+        fs::write(part.join("start"), "2048").unwrap();
+        fs::write(root.path().join("dev/vda1"), "").unwrap();
+        let began = Instant::now();
+        let lines = |events: Vec<Event>| events.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let first = lines(storage.step_at(began).unwrap());
+        assert!(
+            first[0].starts_with("disk not mounted: mount the data partition of vda"),
+            "{first:?}"
+        );
+        assert!(
+            storage.suspects()[0].starts_with("vda (mount"),
+            "{:?}",
+            storage.suspects()
+        );
+        let tries = |storage: &Storage| match &storage.seen["vda"].state {
+            State::Failed(failed) => failed.failures,
+            state => panic!("{state:?}"),
+        };
+        for (second, expected) in [(0, 1), (1, 2), (2, 2), (3, 3), (4, 3), (7, 4)] {
+            let events = storage.step_at(began + Duration::from_secs(second)).unwrap();
+            assert_eq!((tries(&storage), events.len()), (expected, 0), "after {second} s");
+        }
+        let late = storage.news;
+        add(root.path(), "vdb", 1 << 20, 2);
+        storage.step_at(began + Duration::from_secs(8)).unwrap();
+        assert!(storage.news > late, "a disk that comes is news");
     }
 }

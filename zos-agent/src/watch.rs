@@ -40,7 +40,8 @@ pub async fn run(shared: Arc<Shared>, slots: watch::Receiver<BTreeMap<VmId, Slot
             let fresh = !shared.guests().get(&id).is_some_and(GuestView::is_running);
             let now = shared.chain_now_ms();
             if view.is_running() && now > 0 && (round.is_multiple_of(NOTE_EVERY) || fresh) {
-                let noted = shared.docket().ran(id, now.saturating_sub(view.uptime_ms), now);
+                let started = now.saturating_sub(view.uptime_ms);
+                let noted = shared.contracts().ran(id, started, now).await;
                 if let Err(error) = noted {
                     debug!(contract = %id, "uptime not kept: {}", chain(&error));
                 }

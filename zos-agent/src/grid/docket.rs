@@ -1,42 +1,25 @@
-//! The contracts that this node keeps, over a restart of the agent or the machine.
-//!
-//! ```text
-//! <pool>/contracts/<id>/contract   the newest proven version of the contract's record, Borsh
-//! <pool>/contracts/<id>/image      the version of the image's record that was agreed on, Borsh
-//! <pool>/contracts/<id>/sealed     the ciphertext that the contract names
-//! <pool>/contracts/<id>/config     the image's OCI configuration
-//! <pool>/contracts/<id>/uptime     when the workload ran, Borsh
-//! ```
-//!
-//! Every file is replaced whole and flushed before anything is done by it, so that a node without reach of the chain goes on
-//! with what was proven to it last.
+//! The contracts that this node keeps, as they are in memory. What is on disk of them is in [`shelf`](super::shelf); the
+//! [`keeper`](super::keeper) keeps both together.
 
 use std::{
     collections::BTreeMap,
-    fs, io,
     path::{Path, PathBuf},
 };
 
 use ledger::{
     Id, Record,
     body::{Contract, ContractState, Image},
-    encoding::{MAX_RECORD, decode, encode},
     record::BodyOf,
 };
 use workload::{EncryptionKey, Workload};
 
 use super::{process::process, uptime::Uptime};
 use crate::{
-    durable,
+    layout::DiskId,
+    place::History,
     reconcile::{self, Desired, Wanted},
     vm::{Networking, VmId, VmSpec, Volume},
 };
-
-const CONTRACT: &str = "contract";
-const IMAGE: &str = "image";
-const SEALED: &str = "sealed";
-const CONFIG: &str = "config";
-const UPTIME: &str = "uptime";
 
 /// One contract and what is here of it.
 #[derive(Debug, Clone)]
@@ -55,10 +38,14 @@ pub struct Entry {
     pub problem: Option<String>,
     /// When it ran.
     pub uptime: Uptime,
+    /// The disk that holds its volumes, once one was chosen.
+    pub place: Option<DiskId>,
 }
 
 impl Entry {
-    fn new(record: Record) -> Option<Self> {
+    /// A contract of which only the record is here; `None` for a record of another kind.
+    #[must_use]
+    pub fn new(record: Record) -> Option<Self> {
         let contract = Contract::of(&record.body)?.clone();
         let uptime = Uptime::default();
         Some(Self {
@@ -69,7 +56,23 @@ impl Entry {
             workload: None,
             problem: None,
             uptime,
+            place: None,
         })
+    }
+
+    /// Whether it can have left data: a contract whose workload ran, and that has volumes.
+    #[must_use]
+    pub fn history(&self) -> History {
+        let ran = matches!(self.contract.state, ContractState::Active { .. });
+        let volumes = self
+            .workload
+            .as_ref()
+            .is_none_or(|workload| !workload.volumes.is_empty());
+        if ran && volumes {
+            History::HasData
+        } else {
+            History::Blank
+        }
     }
 
     /// Bytes that are to be fetched before it can run: image and configuration.
@@ -84,45 +87,18 @@ impl Entry {
 /// All contracts that this node keeps.
 #[derive(Debug)]
 pub struct Docket {
-    directory: PathBuf,
     key: EncryptionKey,
     entries: BTreeMap<Id, Entry>,
 }
 
 impl Docket {
-    /// Reads what the node kept before. What is damaged is left out and asked for again.
-    ///
-    /// # Errors
-    /// The error of reading the directory.
-    pub fn open(directory: PathBuf, key: EncryptionKey) -> io::Result<Self> {
-        fs::create_dir_all(&directory)?;
-        let mut docket = Self {
-            directory,
+    /// Without any contract. `key` opens what was sealed for the node.
+    #[must_use]
+    pub fn new(key: EncryptionKey) -> Self {
+        Self {
             key,
             entries: BTreeMap::new(),
-        };
-        for folder in fs::read_dir(&docket.directory)? {
-            let folder = folder?.path();
-            let record = fs::read(folder.join(CONTRACT))
-                .ok()
-                .and_then(|bytes| decode(&bytes, MAX_RECORD).ok());
-            let Some(mut entry) = record.and_then(Entry::new) else {
-                continue;
-            };
-            let read = |name: &str| fs::read(folder.join(name)).ok();
-            entry.uptime = read(UPTIME)
-                .and_then(|bytes| decode(&bytes, MAX_RECORD).ok())
-                .unwrap_or_default();
-            entry.config = read(CONFIG);
-            let (image, sealed) = (read(IMAGE), read(SEALED));
-            let image = image.and_then(|bytes| decode::<Record>(&bytes, MAX_RECORD).ok());
-            entry.image = image.and_then(|record| Image::of(&record.body).cloned());
-            if let Some(sealed) = sealed {
-                docket.open_sealed(&mut entry, &sealed);
-            }
-            docket.entries.insert(entry.record.id, entry);
         }
-        Ok(docket)
     }
 
     /// The contracts, by id.
@@ -131,35 +107,18 @@ impl Docket {
         &self.entries
     }
 
-    fn folder(&self, id: Id) -> PathBuf {
-        self.directory.join(id.to_string())
+    /// Whether a version is newer than what is known.
+    #[must_use]
+    pub fn is_news(&self, record: &Record) -> bool {
+        self.entries
+            .get(&record.id)
+            .is_none_or(|known| known.record.version < record.version)
     }
 
-    fn keep(&self, id: Id, name: &str, bytes: &[u8]) -> io::Result<()> {
-        let folder = self.folder(id);
-        fs::create_dir_all(&folder)?;
-        durable::write(&folder.join(name), bytes, 0o600)
-    }
-
-    /// Takes over a proven version. An older one than is known changes nothing.
-    ///
-    /// # Errors
-    /// The error of keeping it; it is not known then.
-    pub fn learn(&mut self, record: Record) -> io::Result<()> {
-        let Some(fresh) = Entry::new(record) else {
-            return Ok(());
-        };
+    /// Takes over a version; what is here of the contract besides stays.
+    pub fn learn(&mut self, fresh: Entry) {
         let id = fresh.record.id;
-        if self
-            .entries
-            .get(&id)
-            .is_some_and(|known| known.record.version >= fresh.record.version)
-        {
-            return Ok(());
-        }
-        self.keep(id, CONTRACT, &encode(&fresh.record))?;
-        let known = self.entries.remove(&id);
-        let entry = match known {
+        let entry = match self.entries.remove(&id) {
             Some(known) => Entry {
                 record: fresh.record,
                 contract: fresh.contract,
@@ -168,81 +127,51 @@ impl Docket {
             None => fresh,
         };
         self.entries.insert(id, entry);
-        Ok(())
     }
 
-    /// Takes over the image's record that the contract names.
-    ///
-    /// # Errors
-    /// The error of keeping it.
-    pub fn learn_image(&mut self, id: Id, record: &Record) -> io::Result<()> {
-        self.keep(id, IMAGE, &encode(record))?;
-        if let Some(entry) = self.entries.get_mut(&id) {
-            entry.image = Image::of(&record.body).cloned();
-        }
-        Ok(())
+    /// Takes over the image's record.
+    pub fn learn_image(&mut self, id: Id, record: &Record) {
+        self.change(id, |entry| entry.image = Image::of(&record.body).cloned());
     }
 
     /// Takes over the image's configuration.
-    ///
-    /// # Errors
-    /// The error of keeping it.
-    pub fn learn_config(&mut self, id: Id, config: Vec<u8>) -> io::Result<()> {
-        self.keep(id, CONFIG, &config)?;
-        if let Some(entry) = self.entries.get_mut(&id) {
-            entry.config = Some(config);
-        }
-        Ok(())
+    pub fn learn_config(&mut self, id: Id, config: Vec<u8>) {
+        self.change(id, |entry| entry.config = Some(config));
     }
 
-    /// Takes over the ciphertext that the contract names and opens it.
-    ///
-    /// # Errors
-    /// The error of keeping it.
-    pub fn learn_sealed(&mut self, id: Id, sealed: &[u8]) -> io::Result<()> {
-        self.keep(id, SEALED, sealed)?;
-        if let Some(mut entry) = self.entries.remove(&id) {
-            self.open_sealed(&mut entry, sealed);
-            self.entries.insert(id, entry);
-        }
-        Ok(())
-    }
-
-    fn open_sealed(&self, entry: &mut Entry, sealed: &[u8]) {
-        match workload::open(sealed, &self.key) {
+    /// Takes over the ciphertext and opens it.
+    pub fn learn_sealed(&mut self, id: Id, sealed: &[u8]) {
+        let opened = workload::open(sealed, &self.key);
+        self.change(id, |entry| match opened {
             Ok(workload) => entry.workload = Some(workload),
             Err(error) => entry.problem = Some(format!("sealed workload: {error}")),
-        }
+        });
     }
 
-    /// Says that the workload ran from `start` to `end`, in the chain's milliseconds.
-    ///
-    /// # Errors
-    /// The error of keeping it.
-    pub fn ran(&mut self, id: Id, start: u64, end: u64) -> io::Result<()> {
-        let Some(entry) = self.entries.get_mut(&id) else {
-            return Ok(());
-        };
-        entry.uptime.add(start, end);
-        let bytes = encode(&entry.uptime);
-        self.keep(id, UPTIME, &bytes)
+    /// Takes over which disk holds the volumes.
+    pub fn place(&mut self, id: Id, disk: DiskId) {
+        self.change(id, |entry| entry.place = Some(disk));
+    }
+
+    /// Takes over when the workload ran.
+    pub fn set_uptime(&mut self, id: Id, uptime: Uptime) {
+        self.change(id, |entry| entry.uptime = uptime);
     }
 
     /// Notes that a contract can never be kept here.
     pub fn refuse(&mut self, id: Id, problem: String) {
-        if let Some(entry) = self.entries.get_mut(&id) {
-            entry.problem.get_or_insert(problem);
-        }
+        self.change(id, |entry| _ = entry.problem.get_or_insert(problem));
     }
 
-    /// Forgets a contract that has ended and whose data is gone.
-    ///
-    /// # Errors
-    /// The error of removing its files.
-    pub fn forget(&mut self, id: Id) -> io::Result<()> {
-        fs::remove_dir_all(self.folder(id))?;
+    /// Forgets a contract.
+    pub fn forget(&mut self, id: Id) {
         self.entries.remove(&id);
-        Ok(())
+    }
+
+    fn change(&mut self, id: Id, change: impl FnOnce(&mut Entry)) {
+        if let Some(entry) = self.entries.get_mut(&id) {
+            change(entry);
+        }
     }
 
     /// What is to run. `image_path` says where an image's root file system is or will be; `now_ms` is the chain's time.

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    io::ErrorKind,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -19,6 +20,7 @@ use super::{
     docket::{Docket, Entry, spec, vm_id},
     duties::{ChainHead, Seen, duty},
     images::Images,
+    keeper::Keeper,
     statement::{Enrolment, Statement, decide},
 };
 use crate::{guest_net::Slot, reconcile::ImageHash, text::chain};
@@ -50,8 +52,9 @@ impl GuestView {
 /// What the tasks of the agent share.
 #[derive(Debug)]
 pub struct Shared {
-    docket: Mutex<Docket>,
+    contracts: Keeper,
     guests: Mutex<BTreeMap<Id, GuestView>>,
+    waiting: Mutex<BTreeMap<Id, String>>,
     sources: Mutex<BTreeMap<ImageHash, (Blob, Vec<PeerAddress>)>>,
     customers: Mutex<BTreeMap<Id, PeerId>>,
     clock: Mutex<Option<(u64, Instant)>>,
@@ -63,12 +66,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Shared {
-    /// Nothing is known but the docket.
+    /// Nothing is known but the contracts.
     #[must_use]
-    pub fn new(docket: Docket) -> Self {
+    pub fn new(contracts: Keeper) -> Self {
         Self {
-            docket: Mutex::new(docket),
+            contracts,
             guests: Mutex::default(),
+            waiting: Mutex::default(),
             sources: Mutex::default(),
             customers: Mutex::default(),
             clock: Mutex::default(),
@@ -76,14 +80,30 @@ impl Shared {
         }
     }
 
-    /// The contracts.
+    /// The contracts as they are known. Not to be held over a wait.
     pub fn docket(&self) -> MutexGuard<'_, Docket> {
-        lock(&self.docket)
+        self.contracts.docket()
+    }
+
+    /// Learns and forgets contracts.
+    #[must_use]
+    pub fn contracts(&self) -> &Keeper {
+        &self.contracts
     }
 
     /// The guests as they were seen last.
     pub fn guests(&self) -> MutexGuard<'_, BTreeMap<Id, GuestView>> {
         lock(&self.guests)
+    }
+
+    /// Workloads that are not started, and what each waits for.
+    pub fn waiting(&self) -> MutexGuard<'_, BTreeMap<Id, String>> {
+        lock(&self.waiting)
+    }
+
+    /// Says what each workload that is not started waits for.
+    pub fn set_waiting(&self, waiting: BTreeMap<Id, String>) {
+        *lock(&self.waiting) = waiting;
     }
 
     /// What an image is and who has it.
@@ -143,7 +163,22 @@ enum TurnError {
     #[error("join: {0}")]
     Join(&'static str),
     #[error("keep what was proven")]
-    Keep(#[from] std::io::Error),
+    Keep(#[source] std::io::Error),
+    /// What runs goes on; what was proven is asked for again.
+    #[error(
+        "the home disk is full: contract {} was not written down; what runs goes on, and it is tried again: contracts on this \
+         disk must end, or the disk be replaced by a larger one, before new ones fit", .0.short()
+    )]
+    Full(Id),
+}
+
+impl TurnError {
+    fn keeping(id: Id) -> impl Fn(std::io::Error) -> Self {
+        move |error| match error.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Self::Full(id),
+            _ => Self::Keep(error),
+        }
+    }
 }
 
 /// The node's membership: one turn after each new head.
@@ -193,7 +228,11 @@ impl Member {
         if !self.is_member().await? {
             return Ok(());
         }
-        self.learn().await?;
+        // What could not be learned is learned later; what is known is looked after all the same.
+        let mut trouble = self.learn().await.err();
+        if let Some(TurnError::Client(error)) = trouble {
+            return Err(TurnError::Client(error));
+        }
         let live: Vec<(Id, Entry)> = {
             let docket = self.shared.docket();
             let live = docket
@@ -203,7 +242,6 @@ impl Member {
             live.map(|(id, entry)| (*id, entry.clone())).collect()
         };
         // What is owed comes first, for all: no contract's trouble holds up another's.
-        let mut trouble = None;
         for (id, _) in &live {
             trouble = trouble.or(self.answer(*id, &head).await.err());
         }
@@ -263,11 +301,14 @@ impl Member {
     async fn learn(&self) -> Result<(), TurnError> {
         let assigned = self.client.assigned(self.me.author.id).await?;
         let named: BTreeSet<Id> = assigned.iter().map(|contract| contract.record.id).collect();
+        let mut trouble = None;
+        for contract in assigned {
+            let id = contract.record.id;
+            let kept = self.shared.contracts().learn(contract.record).await;
+            trouble = trouble.or(kept.map_err(TurnError::keeping(id)).err());
+        }
         let gone: Vec<RecordKey> = {
-            let mut docket = self.shared.docket();
-            for contract in assigned {
-                docket.learn(contract.record)?;
-            }
+            let docket = self.shared.docket();
             let left = docket
                 .entries()
                 .iter()
@@ -278,13 +319,16 @@ impl Member {
         };
         for record in self.client.records(&gone).await?.into_iter().flatten() {
             let id = record.id;
-            self.shared.docket().learn(record)?;
+            if let Err(error) = self.shared.contracts().learn(record).await {
+                trouble = trouble.or(Some(TurnError::keeping(id)(error)));
+                continue;
+            }
             let docket = self.shared.docket();
             if let Some(entry) = docket.entries().get(&id) {
                 (self.say)(&format!("contract {} is {}", id.short(), entry.contract.state_name()));
             }
         }
-        Ok(())
+        trouble.map_or(Ok(()), Err)
     }
 
     /// Fetches what is missing of a contract: the image's record and configuration, the ciphertext, who the customer is.
@@ -299,12 +343,14 @@ impl Member {
         }
         if entry.image.is_none() {
             let version = self.client.version::<Image>(agreement.image.1).await?;
-            self.shared.docket().learn_image(id, &version.record)?;
+            let kept = self.shared.contracts().learn_image(id, &version.record).await;
+            kept.map_err(TurnError::keeping(id))?;
             return Ok(());
         }
         if entry.workload.is_none() {
             let sealed = self.client.sealed(&agreement.sealed).await?;
-            self.shared.docket().learn_sealed(id, &sealed)?;
+            let kept = self.shared.contracts().learn_sealed(id, sealed).await;
+            kept.map_err(TurnError::keeping(id))?;
         }
         let Some(image) = &entry.image else {
             return Ok(());
@@ -318,7 +364,10 @@ impl Member {
         lock(&self.shared.sources).insert(*image.root.hash.as_bytes(), (image.root, providers.clone()));
         if entry.config.is_none() {
             match self.images.config(image.config, &providers).await {
-                Ok(config) => self.shared.docket().learn_config(id, config)?,
+                Ok(config) => {
+                    let kept = self.shared.contracts().learn_config(id, config).await;
+                    kept.map_err(TurnError::keeping(id))?;
+                }
                 Err(error) => warn!(contract = %id, "image configuration not fetched: {}", chain(&error)),
             }
         }

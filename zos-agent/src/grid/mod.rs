@@ -11,9 +11,13 @@
 
 pub mod docket;
 pub mod duties;
+#[cfg(test)]
+pub(crate) mod fixture;
 pub mod images;
+pub mod keeper;
 pub mod member;
 pub mod process;
 pub mod server;
+pub mod shelf;
 pub mod statement;
 pub mod uptime;

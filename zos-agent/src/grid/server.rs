@@ -129,7 +129,7 @@ impl Server {
                 },
                 0,
             ),
-            None => (self.before_running(entry), 0),
+            None => (self.before_running(contract, entry), 0),
         };
         Answer::Status {
             state,
@@ -138,7 +138,7 @@ impl Server {
         }
     }
 
-    fn before_running(&self, entry: &Entry) -> State {
+    fn before_running(&self, contract: Id, entry: &Entry) -> State {
         if let Some(problem) = &entry.problem {
             return State::Failed {
                 reason: Text::lossy(problem),
@@ -149,7 +149,12 @@ impl Server {
         };
         let hash = *image.root.hash.as_bytes();
         if self.images.path(&hash).exists() && entry.config.is_some() && entry.workload.is_some() {
-            State::Starting
+            match self.shared.waiting().get(&contract) {
+                Some(reason) => State::BackingOff {
+                    reason: Text::lossy(reason),
+                },
+                None => State::Starting,
+            }
         } else {
             State::Fetching {
                 done: self.images.progress(&hash).unwrap_or(0),

@@ -18,11 +18,13 @@ pub use format::{FormatError, format};
 
 use crate::{
     disks::{DiskFacts, Medium},
-    layout::DataPartition,
+    layout::{DataPartition, DiskId},
 };
 
 /// Where the first data disk is mounted.
 pub const DATA: &str = "/data";
+/// Where the kernel lists what is mounted.
+const MOUNTS: &str = "/proc/self/mounts";
 /// How long the kernel may take to show a partition after its table was written.
 const NODE_WAIT: Duration = Duration::from_secs(5);
 
@@ -63,6 +65,14 @@ pub struct DataDisk {
     pub partition: DataPartition,
     /// Where it is mounted.
     pub directory: PathBuf,
+}
+
+impl DataDisk {
+    /// Tells it from every other.
+    #[must_use]
+    pub const fn id(&self) -> DiskId {
+        self.partition.id()
+    }
 }
 
 /// The mounted data disks, in the order in which they were mounted.
@@ -120,18 +130,35 @@ impl Pool {
             .map_or(0, |highest| highest.saturating_add(1))
     }
 
-    /// The directory with the most free bytes, and how many.
+    /// A mounted disk.
     #[must_use]
-    pub fn roomiest(&self) -> Option<(&Path, u64)> {
-        self.disks
-            .iter()
-            .map(|disk| (disk.directory.as_path(), free_bytes(&disk.directory)))
-            .max_by_key(|(_, free)| *free)
+    pub fn disk(&self, id: DiskId) -> Option<&DataDisk> {
+        self.disks.iter().find(|disk| disk.id() == id)
     }
 
-    /// The directory that the next disk gets.
-    fn next_directory(&self, data: &Path) -> PathBuf {
-        let taken = |directory: &Path| self.disks.iter().any(|disk| disk.directory == directory);
+    /// Where the disks are mounted.
+    #[must_use]
+    pub fn directories(&self) -> Vec<PathBuf> {
+        self.disks.iter().map(|disk| disk.directory.clone()).collect()
+    }
+
+    /// The disks with where they are mounted, the one with the most free bytes first.
+    #[must_use]
+    pub fn by_room(&self) -> Vec<(DiskId, PathBuf)> {
+        let mut disks: Vec<_> = self.disks.iter().collect();
+        disks.sort_by_cached_key(|disk| std::cmp::Reverse(free_bytes(&disk.directory)));
+        disks
+            .into_iter()
+            .map(|disk| (disk.id(), disk.directory.clone()))
+            .collect()
+    }
+
+    /// The directory that the next disk gets. What is still mounted of a disk that was pulled out keeps its directory.
+    fn next_directory(&self, data: &Path, mounts: &str) -> PathBuf {
+        let taken = |directory: &Path| {
+            self.disks.iter().any(|disk| disk.directory == directory)
+                || entries(mounts).any(|(_, target)| Path::new(target) == directory)
+        };
         if !taken(data) {
             return data.to_owned();
         }
@@ -165,12 +192,24 @@ impl Pool {
                 disk: facts.name.clone(),
                 first_byte: partition.first_byte,
             })?;
-        let directory = self.next_directory(&places.data);
-        mount(&node, &directory).map_err(|source| MountError::Mount {
-            disk: facts.name.clone(),
-            directory: directory.clone(),
-            source,
-        })?;
+        let failed = |directory: &Path| {
+            let (disk, directory) = (facts.name.clone(), directory.to_owned());
+            move |source| MountError::Mount {
+                disk,
+                directory,
+                source,
+            }
+        };
+        let mounts = fs::read_to_string(MOUNTS).map_err(failed(&places.data))?;
+        // One that is mounted already, by the agent before this one, is left where it is.
+        let directory = match mounted_at(&mounts, &node, &places.data) {
+            Some(directory) => directory,
+            None => {
+                let directory = self.next_directory(&places.data, &mounts);
+                mount(&node, &directory).map_err(failed(&directory))?;
+                directory
+            }
+        };
         self.disks.push(DataDisk {
             name: facts.name.clone(),
             serial: facts.serial.clone(),
@@ -188,29 +227,27 @@ impl Pool {
     }
 }
 
-/// Mounts an XFS partition; one that is mounted there already, by the agent before this one, is left as it is.
+/// Mounts an XFS partition.
 fn mount(node: &Path, directory: &Path) -> io::Result<()> {
     fs::create_dir_all(directory)?;
-    if mounted_on(directory)?.as_deref() == Some(node) {
-        return Ok(());
-    }
     let kind = CString::new("xfs")?;
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC | MountFlags::NOATIME;
     rustix::mount::mount(node, directory, &kind, flags, None).map_err(io::Error::from)
 }
 
-fn mounted_on(directory: &Path) -> io::Result<Option<PathBuf>> {
-    let mounts = fs::read_to_string("/proc/self/mounts")?;
-    Ok(mount_source(&mounts, directory))
+/// Sources and targets in the format of [`MOUNTS`].
+fn entries(mounts: &str) -> impl Iterator<Item = (&str, &str)> {
+    mounts.lines().filter_map(|line| {
+        let mut fields = line.split(' ');
+        Some((fields.next()?, fields.next()?))
+    })
 }
 
-/// The source of the last mount on `directory` in the format of `/proc/self/mounts`.
-fn mount_source(mounts: &str, directory: &Path) -> Option<PathBuf> {
-    mounts.lines().rev().find_map(|line| {
-        let mut fields = line.split(' ');
-        let (source, target) = (fields.next()?, fields.next()?);
-        (Path::new(target) == directory).then(|| PathBuf::from(source))
-    })
+/// Where below `data` a device is mounted.
+fn mounted_at(mounts: &str, node: &Path, data: &Path) -> Option<PathBuf> {
+    entries(mounts)
+        .find(|(source, target)| Path::new(source) == node && Path::new(target).starts_with(data))
+        .map(|(_, target)| PathBuf::from(target))
 }
 
 /// The device of the partition that begins at `first_byte`; waits a little for the kernel to show it.
@@ -263,10 +300,12 @@ mod tests {
     }
 
     #[test]
-    fn last_mount_on_a_directory_counts() {
-        let mounts = "none /data tmpfs rw 0 0\n/dev/vda1 /data xfs rw 0 0\n/dev/vdb1 /data/1 xfs rw 0 0\n";
-        assert_eq!(mount_source(mounts, Path::new("/data")), Some("/dev/vda1".into()));
-        assert_eq!(mount_source(mounts, Path::new("/data/2")), None);
+    fn mount_of_an_earlier_agent_is_found_wherever_it_is() {
+        let mounts = "none /data tmpfs rw 0 0\n/dev/vdb1 /data xfs rw 0 0\n/dev/vda1 /data/1 xfs rw 0 0\n/dev/vdc1 /x xfs rw 0 0\n";
+        let data = Path::new("/data");
+        assert_eq!(mounted_at(mounts, Path::new("/dev/vda1"), data), Some("/data/1".into()));
+        assert_eq!(mounted_at(mounts, Path::new("/dev/vdc1"), data), None);
+        assert_eq!(Pool::default().next_directory(data, mounts), data.join("2"));
     }
 
     #[test]
@@ -285,10 +324,10 @@ mod tests {
         };
         let data = Path::new("/data");
         let mut pool = Pool::default();
-        assert_eq!((pool.next_directory(data), pool.next_index()), (data.to_owned(), 0));
+        assert_eq!((pool.next_directory(data, ""), pool.next_index()), (data.to_owned(), 0));
         pool.disks = vec![disk(0, "/data"), disk(4, "/data/1")];
-        assert_eq!((pool.next_directory(data), pool.next_index()), (data.join("2"), 5));
+        assert_eq!((pool.next_directory(data, ""), pool.next_index()), (data.join("2"), 5));
         pool.forget("vd0").unwrap();
-        assert_eq!(pool.next_directory(data), data);
+        assert_eq!(pool.next_directory(data, ""), data);
     }
 }

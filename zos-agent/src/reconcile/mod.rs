@@ -1,7 +1,7 @@
 //! From what was agreed to what runs.
 //!
-//! [`plan`](plan()) is pure: the same inputs give the same plan. [`execute`](execute()) carries it out in order and stops at the first
-//! failure; the next cycle observes afresh and plans again.
+//! [`plan`](plan()) is pure: the same inputs give the same plan. [`execute`](execute()) carries it out, each workload's
+//! steps in order up to the first failure and apart from the other workloads; the next cycle observes afresh and plans again.
 //!
 //! Architecture invariant: absence deletes and stops nothing. A workload that no contract names any more is left as it is; data
 //! goes only on a proven terminal version of its contract, after [`GRACE_MS`] of the chain's time.
@@ -14,13 +14,18 @@ use std::{
     time::Duration,
 };
 
-pub use execute::{Failed, Machine, execute};
+pub use execute::{Batch, Failed, Machine, execute};
 pub use plan::{Action, Plan, Reason, Withheld, plan};
 
-use crate::vm::{VmId, VmSpec};
+use crate::{
+    layout::DiskId,
+    vm::{VmId, VmSpec},
+};
 
 /// How long after the end of its contract a workload's data is kept, in milliseconds of the chain's time (one day).
 pub const GRACE_MS: u64 = 24 * 3600 * 1000;
+/// How long after its end a contract whose data is on a missing disk stays known, in milliseconds of the chain's time (30 days).
+pub const MISSING_MS: u64 = 30 * 24 * 3600 * 1000;
 /// First pause before a workload that failed is tried again.
 pub const FIRST_RETRY: Duration = Duration::from_secs(1);
 /// Longest pause before a workload that failed is tried again.
@@ -68,8 +73,12 @@ pub struct Observed {
     pub running: BTreeMap<VmId, String>,
     /// Run directories of monitors that have ended.
     pub ended: BTreeSet<VmId>,
+    /// Workloads for which steps of an earlier plan are still being carried out.
+    pub at_work: BTreeSet<VmId>,
     /// Workloads with data on the pool.
     pub data: BTreeSet<VmId>,
+    /// Workloads whose data is on a disk that is not mounted, with the disk's name if it is known.
+    pub missing: BTreeMap<VmId, Option<DiskId>>,
     /// Images that are there and verified.
     pub images: BTreeSet<ImageHash>,
     /// Images that are being fetched.

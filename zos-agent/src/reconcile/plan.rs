@@ -2,8 +2,8 @@
 
 use std::{fmt, time::Duration};
 
-use super::{Desired, GRACE_MS, ImageHash, Observed, Wanted, Workload};
-use crate::vm::VmId;
+use super::{Desired, GRACE_MS, ImageHash, MISSING_MS, Observed, Wanted, Workload};
+use crate::{layout::DiskId, vm::VmId};
 
 /// One idempotent step.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,10 +14,24 @@ pub enum Action {
     ClearVm(VmId),
     /// Delete a workload's volumes and logs.
     DeleteData(VmId),
+    /// Forget an ended contract of which nothing is left.
+    Forget(VmId),
     /// Fetch an image.
     FetchImage(ImageHash),
     /// Start a VM.
     StartVm(Box<Workload>),
+}
+
+impl Action {
+    /// The workload that it concerns.
+    #[must_use]
+    pub fn workload(&self) -> Option<&VmId> {
+        match self {
+            Self::StopVm(id) | Self::ClearVm(id) | Self::DeleteData(id) | Self::Forget(id) => Some(id),
+            Self::StartVm(workload) => Some(&workload.spec.id),
+            Self::FetchImage(_) => None,
+        }
+    }
 }
 
 /// Something that was not done, and why.
@@ -55,14 +69,23 @@ pub enum Reason {
         /// Milliseconds since 1970.
         until_ms: u64,
     },
+    /// The disk with its data is missing.
+    DiskMissing(Option<DiskId>),
+    /// Earlier steps for it are still being carried out.
+    AtWork,
     /// It is stopped first and started in the next cycle.
     Replacing,
 }
 
 impl fmt::Display for Withheld {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: ", self.id)?;
-        match &self.reason {
+        write!(f, "{}: {}", self.id, self.reason)
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
             Reason::NoContract => f.write_str("no verified contract names it; left as it is"),
             Reason::ImageMissing => f.write_str("waits for its image"),
             Reason::BackingOff { failures, until } => {
@@ -77,6 +100,11 @@ impl fmt::Display for Withheld {
             Reason::Grace { until_ms } => {
                 write!(f, "its contract has ended; data kept until {until_ms} ms of the chain")
             }
+            Reason::DiskMissing(Some(disk)) => write!(f, "waits for the disk that holds its data (partition {disk})"),
+            Reason::DiskMissing(None) => {
+                f.write_str("ran before, and no disk here holds its data; waits for that disk")
+            }
+            Reason::AtWork => f.write_str("earlier steps for it go on"),
             Reason::Replacing => f.write_str("changed; starts when the old one has stopped"),
         }
     }
@@ -98,6 +126,10 @@ pub fn plan(desired: &Desired, observed: &Observed, now: Duration) -> Plan {
     let mut starts = Vec::new();
     let mut free = observed.free_memory;
     for (id, wanted) in &desired.workloads {
+        if observed.at_work.contains(id) {
+            plan.withhold(id, Reason::AtWork);
+            continue;
+        }
         match wanted {
             Wanted::Run(workload) => {
                 if let Some(action) = run(&mut plan, id, workload, observed, &mut free, now) {
@@ -107,15 +139,7 @@ pub fn plan(desired: &Desired, observed: &Observed, now: Duration) -> Plan {
             Wanted::Stop => stop(&mut plan, id, observed),
             Wanted::Terminal { since_ms } => {
                 stop(&mut plan, id, observed);
-                let until_ms = since_ms.saturating_add(GRACE_MS);
-                if !observed.data.contains(id) {
-                    continue;
-                }
-                if desired.chain_time_ms < until_ms {
-                    plan.withhold(id, Reason::Grace { until_ms });
-                } else if !observed.running.contains_key(id) {
-                    plan.actions.push(Action::DeleteData(id.clone()));
-                }
+                ended(&mut plan, id, *since_ms, desired.chain_time_ms, observed);
             }
         }
     }
@@ -129,6 +153,30 @@ fn stop(plan: &mut Plan, id: &VmId, observed: &Observed) {
         plan.actions.push(Action::StopVm(id.clone()));
     } else if observed.ended.contains(id) {
         plan.actions.push(Action::ClearVm(id.clone()));
+    }
+}
+
+/// Data goes after the grace period, and then what is known of the contract. While the disk with its data is missing it stays
+/// known for [`MISSING_MS`], so that the data can go when the disk is back.
+fn ended(plan: &mut Plan, id: &VmId, since_ms: u64, now_ms: u64, observed: &Observed) {
+    let until_ms = since_ms.saturating_add(GRACE_MS);
+    if observed.running.contains_key(id) || observed.ended.contains(id) {
+        return;
+    }
+    let data = observed.data.contains(id);
+    if now_ms < until_ms {
+        if data {
+            plan.withhold(id, Reason::Grace { until_ms });
+        }
+    } else if data {
+        plan.actions.push(Action::DeleteData(id.clone()));
+    } else {
+        match observed.missing.get(id) {
+            Some(disk) if now_ms < since_ms.saturating_add(MISSING_MS) => {
+                plan.withhold(id, Reason::DiskMissing(*disk));
+            }
+            _ => plan.actions.push(Action::Forget(id.clone())),
+        }
     }
 }
 
@@ -154,6 +202,10 @@ fn run(
     if !observed.images.contains(&workload.image) {
         plan.withhold(id, Reason::ImageMissing);
         return fetch(observed, workload, plan);
+    }
+    if let Some(disk) = observed.missing.get(id) {
+        plan.withhold(id, Reason::DiskMissing(*disk));
+        return None;
     }
     if let Some(failure) = observed.failures.get(id).filter(|failure| failure.retry_at() > now) {
         plan.withhold(
@@ -250,6 +302,7 @@ mod tests {
                 Action::StopVm(id) => format!("stop {id}"),
                 Action::ClearVm(id) => format!("clear {id}"),
                 Action::DeleteData(id) => format!("delete {id}"),
+                Action::Forget(id) => format!("forget {id}"),
                 Action::FetchImage(hash) => format!("fetch {:02x}", hash[0]),
                 Action::StartVm(workload) => format!("start {}", workload.spec.id),
             });
@@ -270,6 +323,35 @@ mod tests {
             "start b",
         );
         check(&desired(&[("a", wants("a"))]), &running(&["a"]), "");
+    }
+
+    #[test]
+    fn workload_whose_disk_is_late_waits_and_its_neighbour_starts() {
+        let disk = DiskId::new([7; 16]);
+        let observed = Observed {
+            missing: [(id("a"), Some(disk)), (id("c"), None)].into(),
+            ..observed()
+        };
+        check(
+            &desired(&[("a", wants("a")), ("b", wants("b")), ("c", wants("c"))]),
+            &observed,
+            "start b\nnot a: waits for the disk that holds its data (partition 07070707070707070707070707070707)\n\
+             not c: ran before, and no disk here holds its data; waits for that disk",
+        );
+    }
+
+    #[test]
+    fn workload_that_is_worked_on_is_let_be_and_its_neighbour_starts() {
+        let observed = Observed {
+            at_work: [id("a")].into(),
+            ended: [id("a")].into(),
+            ..observed()
+        };
+        check(
+            &desired(&[("a", wants("a")), ("b", wants("b"))]),
+            &observed,
+            "start b\nnot a: earlier steps for it go on",
+        );
     }
 
     #[test]
@@ -307,17 +389,31 @@ mod tests {
             ),
         );
         check(&ended(0), &both, "stop a");
-        check(
-            &ended(u64::MAX),
-            &both,
-            &format!(
-                "stop a\nnot a: its contract has ended; data kept until {} ms of the chain",
-                u64::MAX
-            ),
-        );
-        check(&ended(0), &observed(), "");
+        check(&ended(u64::MAX), &both, "stop a");
+        check(&ended(0), &observed(), "forget a");
+        check(&ended(9 * DAY + 1), &observed(), "");
+        let cleared = Observed {
+            ended: [id("a")].into(),
+            ..observed()
+        };
+        check(&ended(0), &cleared, "clear a");
         check(&desired(&[("a", Wanted::Stop)]), &both, "stop a");
         check(&desired(&[("a", Wanted::Stop)]), &data, "");
+    }
+
+    #[test]
+    fn ended_contract_whose_disk_is_missing_is_forgotten_at_last() {
+        let away = Observed {
+            missing: [(id("a"), None)].into(),
+            ..observed()
+        };
+        let ended = |since_ms| Desired {
+            chain_time_ms: 100 * DAY,
+            workloads: [(id("a"), Wanted::Terminal { since_ms })].into(),
+        };
+        check(&ended(69 * DAY), &away, "forget a");
+        let waits = "not a: ran before, and no disk here holds its data; waits for that disk";
+        check(&ended(71 * DAY), &away, waits);
     }
 
     #[test]

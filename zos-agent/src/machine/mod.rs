@@ -1,0 +1,291 @@
+//! The micro-VMs of this node: what runs, and how a plan is carried out on it.
+//!
+//! [`Vms`] belongs to the reconcile loop and never waits. What a plan says for one workload is done on a task of its own, so a
+//! slow or failing step holds up neither the loop nor other workloads; while it goes on, the workload is at work and is planned
+//! for no further.
+
+mod steps;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    fs, io,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::task::JoinSet;
+use tracing::{info, warn};
+
+use self::steps::{State, Steps};
+use crate::{
+    grid::{docket::vm_id, images::Images, member::Shared},
+    guest_net::{NetError, Slot},
+    net::links::Links,
+    pool::Pool,
+    reconcile::{self, Action, Failed, Machine, Observed, Plan},
+    text::chain,
+    vm::{
+        ON_POOL, RUN, VmId, kernel, registry,
+        spawn::{self, StartError},
+    },
+};
+
+/// A VM that ran for this long and ended has failed for the first time again.
+const HEALTHY: Duration = Duration::from_secs(60);
+/// Most characters of a monitor's last line that are repeated.
+const MAX_WORDS: usize = 300;
+
+/// Why a step on the machine failed.
+#[derive(Debug, thiserror::Error)]
+pub enum MachineError {
+    /// No guest kernel.
+    #[error("guest kernel")]
+    Kernel(#[from] kernel::KernelError),
+    /// The monitor was not started.
+    #[error("start")]
+    Start(#[from] StartError),
+    /// The guest's interface.
+    #[error("guest network")]
+    Network(#[from] NetError),
+    /// All places among the guests are taken.
+    #[error("all places for guests are taken")]
+    NoSlot,
+    /// No data disk.
+    #[error("no data disk is mounted")]
+    NoDisk,
+    /// The disk with the data of the workload is missing.
+    #[error("the disk that holds its data is missing")]
+    DiskMissing,
+    /// No contract of the docket has this name.
+    #[error("no contract is known for it")]
+    Unknown,
+    /// A file or process.
+    #[error("{0}")]
+    Io(&'static str, #[source] io::Error),
+}
+
+/// What a workload's steps came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// The workload; none for a step that concerns none.
+    pub id: Option<VmId>,
+    /// What failed, in one line.
+    pub failure: Option<String>,
+}
+
+/// The micro-VMs of this node.
+#[derive(Debug)]
+pub struct Vms {
+    steps: Arc<Steps>,
+    tasks: JoinSet<Result<(), Failed<MachineError>>>,
+    at_work: HashMap<tokio::task::Id, Option<VmId>>,
+}
+
+impl Vms {
+    /// Finds the monitors that an earlier agent started and goes on with them.
+    ///
+    /// # Errors
+    /// The error of reading the run directory.
+    pub fn adopt(shared: Arc<Shared>, images: Images, links: Links) -> io::Result<Self> {
+        let found = registry::find(Path::new(RUN))?;
+        let since = Instant::now();
+        let state = State {
+            running: found.running.into_iter().map(|(id, vm)| (id, (vm, since))).collect(),
+            ..State::default()
+        };
+        Ok(Self {
+            steps: Arc::new(Steps::new(shared, images, links, state)),
+            tasks: JoinSet::new(),
+            at_work: HashMap::new(),
+        })
+    }
+
+    /// Names of the VMs that run, with their places.
+    #[must_use]
+    pub fn slots(&self) -> BTreeMap<VmId, Slot> {
+        let state = self.steps.state();
+        state
+            .running
+            .iter()
+            .map(|(id, (vm, _))| (id.clone(), vm.slot))
+            .collect()
+    }
+
+    /// Names of the VMs that run or are being started.
+    #[must_use]
+    pub fn names(&self) -> BTreeSet<VmId> {
+        let state = self.steps.state();
+        state.running.keys().chain(state.starting.keys()).cloned().collect()
+    }
+
+    /// Places that are taken, by VMs that run and by those that are being started.
+    #[must_use]
+    pub fn taken(&self) -> BTreeSet<Slot> {
+        let state = self.steps.state();
+        let running = state.running.values().map(|(vm, _)| vm.slot);
+        running.chain(state.starting.values().copied()).collect()
+    }
+
+    /// Looks at what there is. `mru` is the memory for workloads.
+    ///
+    /// # Errors
+    /// The error of reading a directory or asking the kernel for a process.
+    pub fn observe(&mut self, pool: &Pool, mru: u64) -> io::Result<Observed> {
+        let mut state = self.steps.state();
+        state.disks = pool.by_room();
+        collect(&mut state)?;
+        let at_work: BTreeSet<VmId> = self.at_work.values().flatten().cloned().collect();
+        let mut found = registry::find(Path::new(RUN))?;
+        found.ended.retain(|id| !at_work.contains(id));
+        let docket = self.steps.shared.docket();
+        let here = |id: &VmId| state.running.contains_key(id) || state.starting.contains_key(id);
+        let used: u64 = docket
+            .entries()
+            .iter()
+            .filter(|(id, _)| vm_id(**id).is_some_and(|vm| here(&vm)))
+            .map(|(_, entry)| entry.contract.signed.agreement.resources.mru)
+            .sum();
+        Ok(Observed {
+            running: state
+                .running
+                .iter()
+                .map(|(id, (vm, _))| (id.clone(), vm.digest.clone()))
+                .collect(),
+            ended: found.ended,
+            at_work,
+            data: data(&state),
+            missing: state.missing(docket.entries()),
+            images: self.steps.images.present(),
+            fetching: self.steps.images.fetching(),
+            free_memory: mru.saturating_sub(used),
+            failures: state.failures.clone(),
+        })
+    }
+
+    /// Gives each VM that is to start its place. One for which there is none is not started.
+    pub fn reserve(&mut self, plan: &mut Plan) {
+        let mut taken = self.taken();
+        let mut state = self.steps.state();
+        plan.actions.retain(|action| {
+            let Action::StartVm(workload) = action else {
+                return true;
+            };
+            let Some(slot) = registry::free_slot(&taken) else {
+                warn!(vm = %workload.spec.id, "all places for guests are taken");
+                return false;
+            };
+            taken.insert(slot);
+            state.starting.insert(workload.spec.id.clone(), slot);
+            true
+        });
+    }
+
+    /// Takes back the places of a plan whose VMs are not to start after all.
+    pub fn withdraw_starts(&mut self, plan: &mut Plan) {
+        let mut state = self.steps.state();
+        plan.actions.retain(|action| {
+            let Action::StartVm(workload) = action else {
+                return true;
+            };
+            state.starting.remove(&workload.spec.id);
+            false
+        });
+    }
+
+    /// Begins to carry out a plan whose places are reserved, and returns at once.
+    pub fn carry_out(&mut self, plan: Plan) {
+        for batch in plan.batches() {
+            let (steps, id) = (Arc::clone(&self.steps), batch.id.clone());
+            let task = self
+                .tasks
+                .spawn(async move { reconcile::execute(batch, &*steps).await });
+            self.at_work.insert(task.id(), id);
+        }
+    }
+
+    /// What has come to its end since the last call.
+    pub fn outcomes(&mut self) -> Vec<Outcome> {
+        let mut outcomes = Vec::new();
+        while let Some(ended) = self.tasks.try_join_next_with_id() {
+            let (task, failure) = match ended {
+                Ok((task, result)) => (task, result.err().map(|failed| chain(&failed))),
+                Err(error) => (error.id(), Some(format!("a step broke off: {error}"))),
+            };
+            let id = self.at_work.remove(&task).flatten();
+            if let Some(id) = &id {
+                self.steps.state().starting.remove(id);
+            }
+            outcomes.push(Outcome { id, failure });
+        }
+        outcomes
+    }
+
+    /// Asks every VM to shut down, or pulls the plug of one that was asked long enough ago.
+    pub async fn stop_all(&self) {
+        for id in self.slots().keys() {
+            if let Err(error) = self.steps.stop_vm(id).await {
+                warn!(vm = %id, "{}", chain(&error));
+            }
+        }
+    }
+}
+
+/// Takes note of monitors that have ended.
+fn collect(state: &mut State) -> io::Result<()> {
+    let mut ended = Vec::new();
+    for (id, (vm, since)) in &state.running {
+        if let Some(how) = vm.process.ended()? {
+            ended.push((id.clone(), how, since.elapsed(), last_words(&vm.directory)));
+        }
+    }
+    for (id, how, ran, words) in ended {
+        state.running.remove(&id);
+        let asked = state.stopping.remove(&id).is_some();
+        info!(vm = %id, ?how, "monitor ended{words}");
+        if !asked {
+            let known = state.failures.get(&id).map_or(0, |failure| failure.count);
+            state.failed(&id, if ran >= HEALTHY { 0 } else { known });
+        }
+    }
+    Ok(())
+}
+
+fn data(state: &State) -> BTreeSet<VmId> {
+    let mut data = BTreeSet::new();
+    for (_, disk) in &state.disks {
+        let entries = match fs::read_dir(disk.join(ON_POOL)) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            // One broken disk costs what is on it and not the node.
+            Err(error) => {
+                warn!(disk = %disk.display(), "volumes not listed: {error}");
+                continue;
+            }
+        };
+        data.extend(
+            entries
+                .flatten()
+                .filter_map(|entry| entry.file_name().to_str().and_then(VmId::new)),
+        );
+    }
+    data
+}
+
+/// The last line that a monitor wrote to its standard error, with a separator before it; nothing if it wrote none.
+fn last_words(directory: &Path) -> String {
+    let text = fs::read(directory.join(spawn::MONITOR_LOG)).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let line = text.lines().rev().find(|line| !line.trim().is_empty());
+    line.map_or_else(String::new, |line| {
+        format!(": {}", line.chars().take(MAX_WORDS).collect::<String>())
+    })
+}
+
+/// Time since the machine's start.
+#[must_use]
+pub fn uptime() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
+    Duration::new(seconds, u32::try_from(now.tv_nsec).unwrap_or(0))
+}
