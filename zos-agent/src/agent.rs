@@ -20,6 +20,7 @@ use peer_link::{Endpoint, LinkKey, PeerAddress, PeerId, Protocols, Serving, prot
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{mpsc, watch},
+    task::JoinHandle,
 };
 use workload::EncryptionKey;
 
@@ -210,6 +211,7 @@ struct Agent {
     shared: Arc<Shared>,
     vms: Vms,
     images: Images,
+    collecting: Option<JoinHandle<()>>,
     identity: Id,
     console: Console,
     statement: watch::Sender<Option<Statement>>,
@@ -318,6 +320,7 @@ impl Agent {
             shared,
             vms,
             images,
+            collecting: None,
             identity: id,
             statement,
             slots,
@@ -413,6 +416,24 @@ impl Agent {
         self.shared
             .set_waiting(plan.withheld.iter().filter_map(waits).collect());
         self.vms.carry_out(plan);
+        self.collect_images();
+    }
+
+    /// Removes images that nobody needs, on a thread that may wait for the disk.
+    fn collect_images(&mut self) {
+        if !self.collecting.as_ref().is_none_or(JoinHandle::is_finished) {
+            return;
+        }
+        let wanted = self.shared.docket().images(&self.vms.names());
+        let images = self.images.clone();
+        self.collecting = Some(tokio::task::spawn_blocking(move || {
+            match images.collect(&wanted, uptime()) {
+                Ok(gone) => gone
+                    .iter()
+                    .for_each(|image| say(&format!("removed the image {}: no contract needs it", hex(image)))),
+                Err(error) => tracing::warn!("{}", chain(&error)),
+            }
+        }));
     }
 
     /// Says what has failed, for each workload once for as long as it stays the same.
@@ -498,6 +519,10 @@ impl Agent {
         // They have had their time; nothing more can be done for them.
         self.vms.stop_all().await;
     }
+}
+
+fn hex(hash: &reconcile::ImageHash) -> String {
+    data_encoding::HEXLOWER.encode(hash)
 }
 
 fn announce(action: &reconcile::Action) {

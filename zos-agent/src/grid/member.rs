@@ -133,6 +133,20 @@ impl Shared {
         })
     }
 
+    /// Forgets customers and sources that no live contract names.
+    fn prune(&self, live: &[(Id, Entry)]) {
+        let customers: BTreeSet<Id> = live
+            .iter()
+            .map(|(_, entry)| entry.contract.signed.agreement.customer)
+            .collect();
+        lock(&self.customers).retain(|customer, _| customers.contains(customer));
+        let roots: BTreeSet<ImageHash> = live
+            .iter()
+            .filter_map(|(_, entry)| Some(*entry.image.as_ref()?.root.hash.as_bytes()))
+            .collect();
+        lock(&self.sources).retain(|image, _| roots.contains(image));
+    }
+
     fn set_clock(&self, head: &Header) {
         let mut clock = lock(&self.clock);
         let time = head.time.millis();
@@ -225,13 +239,21 @@ impl Member {
             None => self.client.sync().await?,
         };
         self.shared.set_clock(&head);
-        if !self.is_member().await? {
+        // A registration that fails, or something that could not be learned, is no reason to neglect what is known.
+        let joined = self.is_member().await;
+        if matches!(joined, Ok(false)) {
             return Ok(());
         }
-        // What could not be learned is learned later; what is known is looked after all the same.
-        let mut trouble = self.learn().await.err();
-        if let Some(TurnError::Client(error)) = trouble {
-            return Err(TurnError::Client(error));
+        let mut trouble = joined.err();
+        match self.learn().await {
+            Ok(()) => {}
+            Err(error @ TurnError::Client(_)) => return Err(trouble.unwrap_or(error)),
+            Err(error) => {
+                if matches!(error, TurnError::Full(_)) {
+                    self.images.want_room();
+                }
+                trouble = trouble.or(Some(error));
+            }
         }
         let live: Vec<(Id, Entry)> = {
             let docket = self.shared.docket();
@@ -248,6 +270,7 @@ impl Member {
         for (id, entry) in &live {
             trouble = trouble.or(self.prepare(*id, entry).await.err());
         }
+        self.shared.prune(&live);
         trouble.map_or(Ok(()), Err)
     }
 
@@ -363,16 +386,29 @@ impl Member {
         let providers: Vec<PeerAddress> = customer.into_iter().chain(owner).collect();
         lock(&self.shared.sources).insert(*image.root.hash.as_bytes(), (image.root, providers.clone()));
         if entry.config.is_none() {
-            match self.images.config(image.config, &providers).await {
-                Ok(config) => {
-                    let kept = self.shared.contracts().learn_config(id, config).await;
-                    kept.map_err(TurnError::keeping(id))?;
-                }
-                Err(error) => warn!(contract = %id, "image configuration not fetched: {}", chain(&error)),
-            }
+            self.fetch_config(id, image.config, providers);
         }
         self.check(id);
         Ok(())
+    }
+
+    /// Begins to fetch the image's configuration; a provider that does not answer holds up nothing else.
+    fn fetch_config(&self, id: Id, config: Blob, providers: Vec<PeerAddress>) {
+        let Some(asking) = self.images.ask(id) else { return };
+        let (images, shared) = (self.images.clone(), Arc::clone(&self.shared));
+        tokio::spawn(async move {
+            match images.config(config, &providers).await {
+                Ok(bytes) => {
+                    if let Err(error) = shared.contracts().learn_config(id, bytes).await {
+                        warn!(contract = %id, "image configuration not kept: {}", chain(&error));
+                    } else if let Err(error) = images.discard(config).await {
+                        warn!(contract = %id, "image configuration stays in the store: {}", chain(&error));
+                    }
+                }
+                Err(error) => warn!(contract = %id, "image configuration not fetched: {}", chain(&error)),
+            }
+            drop(asking);
+        });
     }
 
     /// Notes a contract that can never run here as soon as all of it is known.

@@ -20,4 +20,5 @@ pub mod process;
 pub mod server;
 pub mod shelf;
 pub mod statement;
+pub mod unused;
 pub mod uptime;
