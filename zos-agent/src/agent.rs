@@ -45,7 +45,7 @@ use crate::{
     settings::{self, Settings},
     storage::{self, Storage},
     text::chain,
-    vm::{RUN, VmId},
+    vm::{RUN, VmId, registry::Live},
     watch as guests,
 };
 
@@ -215,7 +215,7 @@ struct Agent {
     identity: Id,
     console: Console,
     statement: watch::Sender<Option<Statement>>,
-    slots: watch::Sender<BTreeMap<VmId, Slot>>,
+    live: watch::Sender<BTreeMap<VmId, Live>>,
     rules: Option<guest_net::Input>,
     heartbeat: Heartbeat,
     height: watch::Receiver<Option<u64>>,
@@ -286,17 +286,20 @@ impl Agent {
         let images = Images::open(endpoint.clone(), &home).await?;
         let vms = Vms::adopt(Arc::clone(&shared), images.clone(), network.links.clone())
             .map_err(io_error("find monitors"))?;
-        for (id, slot) in vms.slots() {
-            say(&format!("adopted the running workload {id} in place {}", slot.number()));
+        for (id, vm) in vms.live() {
+            say(&format!(
+                "adopted the running workload {id} in place {}",
+                vm.slot.number()
+            ));
         }
         let (statement, said) = watch::channel(None);
-        let (slots, seen) = watch::channel(vms.slots());
+        let (live, seen) = watch::channel(vms.live());
         tokio::spawn(guests::run(Arc::clone(&shared), seen));
         let server = Arc::new(Server {
             shared: Arc::clone(&shared),
             images: images.clone(),
             run: RUN.into(),
-            slots: slots.subscribe(),
+            live: live.subscribe(),
         });
         let protocols = Protocols::new().with(protocol::NODE, move |connection| serve(Arc::clone(&server), connection));
         let serving = endpoint.serve(protocols);
@@ -323,7 +326,7 @@ impl Agent {
             collecting: None,
             identity: id,
             statement,
-            slots,
+            live,
             rules: None,
             heartbeat,
             height,
@@ -400,7 +403,7 @@ impl Agent {
             .docket()
             .desired(self.shared.chain_now_ms(), |hash| images.path(hash));
         // Before anything can take a place that has become free, nobody is led to it any more.
-        self.slots.send_replace(self.vms.slots());
+        self.live.send_replace(self.vms.live());
         let mut plan = reconcile::plan(&desired, &observed, uptime());
         self.vms.reserve(&mut plan);
         if self.apply_rules() == Rules::Missing {

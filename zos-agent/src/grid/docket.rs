@@ -75,6 +75,16 @@ impl Entry {
         }
     }
 
+    /// When the period begins that is settled next, in the chain's milliseconds; 0 before the first.
+    #[must_use]
+    pub fn unsettled_from(&self) -> u64 {
+        let ContractState::Active { since, period, .. } = self.contract.state else {
+            return 0;
+        };
+        let end = self.contract.period_end(since, period).millis();
+        end.saturating_sub(self.contract.signed.agreement.rule.period_ms)
+    }
+
     /// Bytes that are to be fetched before it can run: image and configuration.
     #[must_use]
     pub fn bytes(&self) -> u64 {

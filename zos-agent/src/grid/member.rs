@@ -35,8 +35,10 @@ const MAX_LOOKED_UP: usize = 64;
 pub struct GuestView {
     /// Its place among the guests.
     pub slot: Slot,
-    /// Milliseconds since its kernel started, 0 while it does not answer.
+    /// Milliseconds since its kernel started, by its own word; 0 while it does not answer. Nothing is paid by it.
     pub uptime_ms: u64,
+    /// Start of its monitor in time since the machine's, once the workload came to run in it. What is paid counts from here.
+    pub counts_from: Option<Duration>,
     /// What its process does, once it answers.
     pub workload: Option<node_api::guest::Workload>,
 }
@@ -131,6 +133,21 @@ impl Shared {
         lock(&self.clock).map_or(0, |(time, at)| {
             time.saturating_add(u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX))
         })
+    }
+
+    /// Notes that a contract's workload has run until now, since `from` in time since the machine's start. Nothing is noted
+    /// before the chain has told the time.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub async fn note_uptime(&self, id: Id, from: Duration) -> std::io::Result<()> {
+        let now = self.chain_now_ms();
+        if now == 0 {
+            return Ok(());
+        }
+        let ran = crate::machine::uptime().saturating_sub(from);
+        let ran_ms = u64::try_from(ran.as_millis()).unwrap_or(u64::MAX);
+        self.contracts.ran(id, now.saturating_sub(ran_ms), now).await
     }
 
     /// Forgets customers and sources that no live contract names.
@@ -433,6 +450,12 @@ impl Member {
         Ok(id.and_then(|id| PeerAddress::new(id, entity.body.addresses).ok()))
     }
 
+    fn owed(&self, id: Id, head: ChainHead) -> Option<Operation> {
+        let running = self.shared.guests().get(&id).is_some_and(GuestView::is_running);
+        let docket = self.shared.docket();
+        duty(id, docket.entries().get(&id)?, Seen { running }, head)
+    }
+
     /// Says what the node owes the chain about a contract.
     async fn answer(&self, id: Id, head: &Header) -> Result<(), TurnError> {
         let head = ChainHead {
@@ -440,13 +463,15 @@ impl Member {
             id: head.id(),
             time_ms: head.time.millis(),
         };
-        let owed = {
-            let docket = self.shared.docket();
-            let seen = Seen {
-                running: self.shared.guests().get(&id).is_some_and(GuestView::is_running),
-            };
-            docket.entries().get(&id).and_then(|entry| duty(id, entry, seen, head))
-        };
+        let mut owed = self.owed(id, head);
+        let counts_from = self.shared.guests().get(&id).and_then(|guest| guest.counts_from);
+        if let (Some(Operation::Report { .. }), Some(from)) = (&owed, counts_from) {
+            // What ran until now belongs to the period that has just ended.
+            if let Err(error) = self.shared.note_uptime(id, from).await {
+                warn!(contract = %id, "uptime not kept: {}", chain(&error));
+            }
+            owed = self.owed(id, head);
+        }
         let Some(operation) = owed else {
             return Ok(());
         };

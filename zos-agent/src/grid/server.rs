@@ -14,9 +14,10 @@ use tokio::{
 use workload::node::{Answer, MAX_ANSWER, MAX_REQUEST, Request, State};
 
 use super::{docket::Entry, docket::vm_id, images::Images, member::Shared};
-use crate::{
-    guest_net::Slot,
-    vm::{VmId, guest::Guest, registry},
+use crate::vm::{
+    VmId,
+    guest::Guest,
+    registry::{self, Live},
 };
 
 const LIMITS: Limits = Limits {
@@ -35,8 +36,8 @@ pub struct Server {
     pub images: Images,
     /// Where the monitors' sockets are.
     pub run: PathBuf,
-    /// The VMs that run now, with their places.
-    pub slots: watch::Receiver<BTreeMap<VmId, Slot>>,
+    /// The VMs that run now.
+    pub live: watch::Receiver<BTreeMap<VmId, Live>>,
 }
 
 /// Answers one peer until its connection ends.
@@ -187,11 +188,11 @@ impl Server {
         if entry.contract.ended().is_some() {
             return Err(refused("the contract has ended"));
         }
-        let place = || vm_id(contract).and_then(|vm| self.slots.borrow().get(&vm).copied());
-        let slot = place().ok_or_else(|| not_ready("the workload does not run"))?;
-        match timeout(CONNECT, TcpStream::connect((slot.guest(), port))).await {
+        let place = || vm_id(contract).and_then(|vm| self.live.borrow().get(&vm).copied());
+        let live = place().ok_or_else(|| not_ready("the workload does not run"))?;
+        match timeout(CONNECT, TcpStream::connect((live.slot.guest(), port))).await {
             // The place may have passed to another guest meanwhile.
-            Ok(Ok(stream)) if place() == Some(slot) => Ok(stream),
+            Ok(Ok(stream)) if place() == Some(live) => Ok(stream),
             Ok(Ok(_)) => Err(not_ready("the workload was restarted meanwhile")),
             Ok(Err(error)) => Err(not_ready(&format!("port {port} of the workload: {error}"))),
             Err(_) => Err(not_ready(&format!("port {port} of the workload does not answer"))),

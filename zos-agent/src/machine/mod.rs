@@ -27,6 +27,7 @@ use crate::{
     text::chain,
     vm::{
         ON_POOL, RUN, VmId, kernel, registry,
+        registry::Live,
         spawn::{self, StartError},
     },
 };
@@ -101,15 +102,12 @@ impl Vms {
         })
     }
 
-    /// Names of the VMs that run, with their places.
+    /// The VMs that run.
     #[must_use]
-    pub fn slots(&self) -> BTreeMap<VmId, Slot> {
+    pub fn live(&self) -> BTreeMap<VmId, Live> {
         let state = self.steps.state();
-        state
-            .running
-            .iter()
-            .map(|(id, (vm, _))| (id.clone(), vm.slot))
-            .collect()
+        let live = |(id, (vm, _)): (&VmId, &(registry::Running, Instant))| (id.clone(), vm.live());
+        state.running.iter().map(live).collect()
     }
 
     /// Names of the VMs that run or are being started.
@@ -223,7 +221,7 @@ impl Vms {
 
     /// Asks every VM to shut down, or pulls the plug of one that was asked long enough ago.
     pub async fn stop_all(&self) {
-        for id in self.slots().keys() {
+        for id in self.live().keys() {
             if let Err(error) = self.steps.stop_vm(id).await {
                 warn!(vm = %id, "{}", chain(&error));
             }

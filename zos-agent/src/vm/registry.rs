@@ -4,13 +4,14 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs, io,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
 
 use super::{
     VmId,
-    process::{Birth, Process},
+    process::{Birth, Process, boot_id},
 };
 use crate::{
     durable,
@@ -23,6 +24,8 @@ const FILE: &str = "state.json";
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct State {
+    /// The boot in which it was started: its start counts from that.
+    boot: String,
     birth: Birth,
     slot: u16,
     digest: String,
@@ -40,6 +43,26 @@ pub struct Running {
     pub digest: String,
     /// Where its volumes and logs are.
     pub directory: PathBuf,
+}
+
+/// A VM that runs, for those who speak with its guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Live {
+    /// Its place among the guests.
+    pub slot: Slot,
+    /// When its monitor started, in time since the machine did.
+    pub started: Duration,
+}
+
+impl Running {
+    /// What those who speak with its guest need.
+    #[must_use]
+    pub fn live(&self) -> Live {
+        Live {
+            slot: self.slot,
+            started: self.process.birth().since_boot(),
+        }
+    }
 }
 
 /// What was found in the run directory.
@@ -63,6 +86,7 @@ pub fn directory(run: &Path, id: &VmId) -> PathBuf {
 /// The error of writing.
 pub fn record(run: &Path, id: &VmId, running: &Running) -> io::Result<()> {
     let state = State {
+        boot: boot_id(),
         birth: running.process.birth(),
         slot: running.slot.number(),
         digest: running.digest.clone(),
@@ -97,6 +121,9 @@ pub fn find(run: &Path) -> io::Result<Found> {
 
 fn adopt(directory: &Path) -> Option<Running> {
     let state: State = serde_json::from_slice(&fs::read(directory.join(FILE)).ok()?).ok()?;
+    if state.boot != boot_id() {
+        return None;
+    }
     let process = Process::adopt(state.birth)?;
     Some(Running {
         process,
