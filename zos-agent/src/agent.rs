@@ -15,7 +15,7 @@ use ledger::{
     Hash, Id, SigningKey,
     body::{Keys, Node},
 };
-use node_api::{image::FARM_MEDIA, init::Request};
+use node_api::image::FARM_MEDIA;
 use peer_link::{Endpoint, LinkKey, PeerAddress, PeerId, Protocols, Serving, protocol};
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -31,13 +31,14 @@ use crate::{
         images::Images,
         keeper::Keeper,
         member::{Me, Member, Shared},
-        server::{Server, serve},
+        quota::Quota,
+        server::{MAX_LOGS, MAX_TUNNELS, Server, serve},
         statement::{Enrolment, Statement},
     },
     guest_net::{self, Slot, Uplink},
+    heartbeat::{Heartbeat, Pace},
     home,
     identity::{self, Identity},
-    init_client::{self, Init},
     machine::{Vms, uptime},
     net::{self, Leases, links, links::Links, uplink},
     pool::{Places, Pool},
@@ -223,53 +224,14 @@ struct Agent {
     complaints: BTreeMap<String, String>,
 }
 
-/// Tells init that the loop turns, and once that the agent is ready.
-struct Heartbeat {
-    init: Option<Init>,
-    last: Option<Instant>,
-    ready: bool,
-}
-
-impl Heartbeat {
-    fn connect() -> Self {
-        let init = Init::connect(Path::new(node_api::init::SOCKET));
-        let init = init.map_err(|error| tracing::warn!("init: {}", chain(&error))).ok();
-        Self {
-            init,
-            last: None,
-            ready: false,
-        }
-    }
-
-    fn tell(&mut self, request: Request) {
-        let Some(init) = &mut self.init else {
-            return;
-        };
-        if let Err(error) = init.tell(request) {
-            tracing::warn!("init: {}", chain(&error));
-            self.init = Init::connect(Path::new(node_api::init::SOCKET)).ok();
-        }
-    }
-
-    fn beat(&mut self, ready: bool) {
-        if self.last.is_none_or(|last| last.elapsed() >= init_client::INTERVAL) {
-            self.last = Some(Instant::now());
-            self.tell(Request::Alive);
-        }
-        if ready && !self.ready {
-            self.ready = true;
-            self.tell(Request::Ready);
-        }
-    }
-}
-
 impl Agent {
     /// Everything up to the loop. Waits for a data disk for as long as it takes.
     async fn start(settings: Settings) -> Result<(Self, Serving), AgentError> {
-        let mut heartbeat = Heartbeat::connect();
+        let socket = node_api::init::SOCKET.into();
+        let heartbeat = Heartbeat::start(socket, Pace::default()).map_err(io_error("start the heartbeat"))?;
         let network = Network::start()?;
         let mut storage = Storage::new(Places::default(), settings.erase.clone());
-        let (keys, record, home) = wait_for_home(&mut storage, &mut heartbeat).await?;
+        let (keys, record, home) = wait_for_home(&mut storage, &heartbeat).await?;
         let link = LinkKey::from_seed(&keys.link_key().to_bytes());
         let any = SocketAddr::from((Ipv4Addr::UNSPECIFIED, settings.port));
         let endpoint = Endpoint::bind(&link, any).await?;
@@ -300,6 +262,8 @@ impl Agent {
             images: images.clone(),
             run: RUN.into(),
             live: live.subscribe(),
+            tunnels: Quota::new(MAX_TUNNELS),
+            logs: Quota::new(MAX_LOGS),
         });
         let protocols = Protocols::new().with(protocol::NODE, move |connection| serve(Arc::clone(&server), connection));
         let serving = endpoint.serve(protocols);
@@ -380,7 +344,10 @@ impl Agent {
             reading: self.storage.reading(),
         };
         self.console.show(uptime(), &status);
-        self.heartbeat.beat(up);
+        self.heartbeat.turned();
+        if up {
+            self.heartbeat.ready();
+        }
     }
 
     /// Sees to it that a disk that has come later holds a copy of the identity as well, and knows the home.
@@ -512,6 +479,7 @@ impl Agent {
         };
         let deadline = Instant::now() + FAREWELL;
         while Instant::now() < deadline && !self.vms.taken().is_empty() {
+            self.heartbeat.turned();
             self.note_outcomes();
             let Ok(observed) = self.vms.observe(self.storage.pool(), 0) else {
                 break;
@@ -569,7 +537,7 @@ fn step_storage(storage: &mut Storage) -> Disks {
 /// Waits until the home is there and the node knows who it is, by the rules of [`home`].
 async fn wait_for_home(
     storage: &mut Storage,
-    heartbeat: &mut Heartbeat,
+    heartbeat: &Heartbeat,
 ) -> Result<(Identity, home::Record, PathBuf), AgentError> {
     let began = Instant::now();
     let mut said = None;
@@ -598,7 +566,7 @@ async fn wait_for_home(
                 }
             }
         }
-        heartbeat.beat(false);
+        heartbeat.turned();
         tokio::time::sleep(DISK_PAUSE).await;
     }
 }

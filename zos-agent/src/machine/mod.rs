@@ -169,12 +169,20 @@ impl Vms {
             let Action::StartVm(workload) = action else {
                 return true;
             };
-            let Some(slot) = registry::free_slot(&taken) else {
-                warn!(vm = %workload.spec.id, "all places for guests are taken");
+            let id = &workload.spec.id;
+            let resting = match registry::resting(Path::new(RUN), Path::new("/proc"), id) {
+                Ok(resting) => resting,
+                Err(error) => {
+                    warn!(vm = %id, "look for places that rest: {error}");
+                    return false;
+                }
+            };
+            let Some(slot) = registry::free_slot(&taken.union(&resting).copied().collect()) else {
+                warn!(vm = %id, "all places for guests are taken");
                 return false;
             };
             taken.insert(slot);
-            state.starting.insert(workload.spec.id.clone(), slot);
+            state.starting.insert(id.clone(), slot);
             true
         });
     }
