@@ -1,7 +1,11 @@
 //! The agent put together: disks, then identity, then the link, then the loop that makes the machine match the chain.
 
+mod disks;
+mod membership;
+mod network;
+
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     convert::Infallible,
     fs, io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -10,41 +14,45 @@ use std::{
     time::{Duration, Instant},
 };
 
-use chain_client::{Author, ChainClient};
+use chain_client::Author;
 use ledger::{
-    Hash, Id, SigningKey,
+    Id, SigningKey,
     body::{Keys, Node},
 };
 use node_api::image::FARM_MEDIA;
-use peer_link::{Endpoint, LinkKey, PeerAddress, PeerId, Protocols, Serving, protocol};
+use peer_link::{Endpoint, LinkKey, Protocols, Serving, protocol};
 use tokio::{
     signal::unix::{SignalKind, signal},
-    sync::{mpsc, watch},
+    sync::watch,
     task::JoinHandle,
 };
 use workload::EncryptionKey;
 
+use self::{
+    disks::{Disks, open_home, step_storage, wait_for_home},
+    membership::{enrolment, spawn_member},
+    network::Network,
+};
 use crate::{
     capacity,
     console::{Console, Status},
     grid::{
         images::Images,
         keeper::Keeper,
-        member::{Me, Member, Shared},
+        member::{Me, Shared},
         quota::Quota,
         server::{MAX_LOGS, MAX_TUNNELS, Server, serve},
-        statement::{Enrolment, Statement},
+        statement::Statement,
     },
-    guest_net::{self, Slot, Uplink},
+    guest_net,
     heartbeat::{Heartbeat, Pace},
-    home,
-    identity::{self, Identity},
+    home, identity,
     machine::{Vms, uptime},
-    net::{self, Leases, links, links::Links, uplink},
-    pool::{Places, Pool},
+    net::links,
+    pool::Places,
     reconcile::{self, Desired, Reason, Wanted, Withheld},
     settings::{self, Settings},
-    storage::{self, Storage},
+    storage::Storage,
     text::chain,
     vm::{RUN, VmId, registry::Live},
     watch as guests,
@@ -54,12 +62,8 @@ use crate::{
 const CYCLE: Duration = Duration::from_secs(1);
 /// Pause while there is no data disk.
 const DISK_PAUSE: Duration = Duration::from_millis(200);
-/// Pause before the chain is tried again.
-const CHAIN_PAUSE: Duration = Duration::from_secs(2);
 /// How long guests have to shut down when the machine does.
 const FAREWELL: Duration = Duration::from_secs(45);
-/// Name of the light client's file on the first data disk.
-const TRUST: &str = "chain-head";
 
 /// Why the agent ends by itself. Init starts it again.
 #[derive(Debug, thiserror::Error)]
@@ -131,77 +135,6 @@ pub async fn run() -> Result<(), AgentError> {
     }
     agent.farewell().await;
     Ok(())
-}
-
-/// The network as the agent sees it.
-struct Network {
-    links: Links,
-    interfaces: BTreeSet<String>,
-    events: mpsc::Receiver<uplink::Event>,
-    leases: Leases,
-}
-
-impl Network {
-    fn start() -> Result<Self, AgentError> {
-        let links = Links::open()?;
-        let physical = links::physical(Path::new("/sys/class/net"));
-        let (sender, events) = mpsc::channel(64);
-        let interfaces = physical.iter().map(|interface| interface.name.clone()).collect();
-        if physical.is_empty() {
-            say("no network interface: check the cable's card; its driver may be missing");
-        }
-        for (number, interface) in (0_u64..).zip(physical) {
-            let seed = u64::from(std::process::id()) << 16 | number;
-            tokio::spawn(uplink::run(interface, links.clone(), seed, sender.clone()));
-        }
-        Ok(Self {
-            links,
-            interfaces,
-            events,
-            leases: Leases::new(),
-        })
-    }
-
-    /// Takes over what has happened since the last time.
-    fn collect(&mut self) {
-        while let Ok(event) = self.events.try_recv() {
-            match event {
-                uplink::Event::Leased(name, lease) => {
-                    say(&format!("address {}/{} on {name}", lease.address, lease.prefix));
-                    self.leases.insert(name, lease);
-                }
-                uplink::Event::Lost(name) => {
-                    say(&format!("address lost on {name}; still asking"));
-                    self.leases.remove(&name);
-                }
-                uplink::Event::Failed(name, error) => {
-                    say(&format!("network on {name}: {}; tried again", chain(&error)))
-                }
-            }
-        }
-    }
-
-    fn addresses(&self) -> Vec<(String, IpAddr)> {
-        self.leases
-            .iter()
-            .map(|(name, lease)| (name.clone(), lease.address.into()))
-            .collect()
-    }
-
-    fn rules(&self, guests: BTreeSet<Slot>, port: u16) -> guest_net::Input {
-        let uplink = |(name, lease): (&String, &net::dhcp::Lease)| Uplink {
-            interface: name.clone(),
-            address: lease.address,
-            prefix: lease.prefix,
-        };
-        guest_net::Input {
-            guests,
-            interfaces: self.interfaces.clone(),
-            uplinks: self.leases.iter().map(uplink).collect(),
-            dns: net::name_servers(&self.leases).into_iter().next(),
-            port,
-        }
-    }
 }
 
 struct Agent {
@@ -509,144 +442,4 @@ fn announce(action: &reconcile::Action) {
 enum Rules {
     InForce,
     Missing,
-}
-
-/// Whether a step has brought another data disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Disks {
-    Same,
-    More,
-}
-
-fn step_storage(storage: &mut Storage) -> Disks {
-    let mut disks = Disks::Same;
-    match tokio::task::block_in_place(|| storage.step()) {
-        Ok(events) => {
-            for event in events {
-                say(&event.to_string());
-                if matches!(event, storage::Event::Mounted(_)) {
-                    disks = Disks::More;
-                }
-            }
-        }
-        Err(error) => say(&format!("list the disks: {error}")),
-    }
-    disks
-}
-
-/// Waits until the home is there and the node knows who it is, by the rules of [`home`].
-async fn wait_for_home(
-    storage: &mut Storage,
-    heartbeat: &Heartbeat,
-) -> Result<(Identity, home::Record, PathBuf), AgentError> {
-    let began = Instant::now();
-    let mut said = None;
-    loop {
-        let _ = step_storage(storage);
-        let seen = home::Seen {
-            disks: home::observe(storage.pool()),
-            suspects: storage.suspects(),
-            unreadable: storage.unreadable(),
-            quiet: storage.quiet(),
-            drivers_loaded: Path::new(node_api::init::MODULES_LOADED).exists(),
-        };
-        match home::decide(&seen) {
-            home::Step::Open(record) => {
-                if let Some(home) = storage.pool().disk(record.home) {
-                    let directory = home.directory.clone();
-                    return Ok((open_home(storage.pool(), record)?, record, directory));
-                }
-            }
-            home::Step::Wait(home::Wait::NoDisk) if !storage.reading().is_empty() || began.elapsed() <= CHAIN_PAUSE => {
-            }
-            home::Step::Wait(wait) => {
-                if said.as_ref() != Some(&wait) {
-                    say(&wait.to_string());
-                    said = Some(wait);
-                }
-            }
-        }
-        heartbeat.turned();
-        tokio::time::sleep(DISK_PAUSE).await;
-    }
-}
-
-/// Finds or makes the identity, and writes it and the record of the home to every data disk.
-fn open_home(pool: &Pool, record: home::Record) -> Result<Identity, AgentError> {
-    let directories = pool.directories();
-    let identity = identity::load_or_make(&directories)?;
-    home::write(record, &directories).map_err(|(path, error)| AgentError::Home(path, error))?;
-    Ok(identity)
-}
-
-fn enrolment(settings: &Settings) -> Option<Enrolment> {
-    let farm = Id::from_hash(Hash::from_bytes(settings.farm?));
-    let key = settings.enrolment_seed.as_ref().map(|seed| SigningKey::from_seed(seed));
-    Some(Enrolment { farm, key })
-}
-
-#[expect(
-    clippy::too_many_arguments,
-    reason = "puts the task together from the agent's parts, once"
-)]
-fn spawn_member(
-    settings: &Settings,
-    endpoint: Endpoint,
-    home: &Path,
-    me: Me,
-    shared: &Arc<Shared>,
-    images: &Images,
-    statement: watch::Receiver<Option<Statement>>,
-    heights: watch::Sender<Option<u64>>,
-) {
-    let Some(genesis) = settings.genesis.map(Hash::from_bytes) else {
-        return say("no chain: boot the farm's own media, or name one with zos.genesis=HASH and zos.peer=KEY@IP:PORT");
-    };
-    let peer = |peer: &settings::PeerAddress| {
-        PeerId::from_bytes(&peer.key)
-            .ok()
-            .and_then(|id| PeerAddress::new(id, vec![peer.address]).ok())
-    };
-    let peers: Vec<PeerAddress> = settings.peers.iter().filter_map(peer).collect();
-    let (shared, images, trust) = (Arc::clone(shared), images.clone(), home.join(TRUST));
-    tokio::spawn(async move {
-        let client = open_chain(endpoint, genesis, peers, &trust).await;
-        say("chain verified from its genesis");
-        let mut heads = client.heads();
-        tokio::spawn(async move {
-            while heads.changed().await.is_ok() {
-                let height = heads.borrow_and_update().as_ref().map(|head| head.height);
-                heights.send_replace(height);
-            }
-        });
-        Member {
-            client,
-            me,
-            shared,
-            images,
-            statement,
-            say,
-        }
-        .run()
-        .await;
-    });
-}
-
-async fn open_chain(endpoint: Endpoint, genesis: Hash, peers: Vec<PeerAddress>, trust: &Path) -> ChainClient {
-    let mut complaint = String::new();
-    loop {
-        let opened = ChainClient::open(endpoint.clone(), genesis, peers.clone(), Some(trust.to_owned())).await;
-        let text = match opened {
-            Ok(client) => match client.sync().await {
-                Ok(_) => return client,
-                Err(error) => chain(&error),
-            },
-            Err(error) => chain(&error),
-        };
-        if text != complaint {
-            say(&text);
-            complaint = text;
-        }
-        tokio::time::sleep(CHAIN_PAUSE).await;
-    }
 }
