@@ -21,7 +21,7 @@
 //! | [`watch`] | – | asks guests how they are |
 //! | [`agent`] | – | puts all of it together |
 //! | [`console`] | status → lines | writes them |
-//! | [`init_client`] | – | liveness and readiness |
+//! | [`heartbeat`], [`init_client`] | – | liveness and readiness |
 //!
 //! Architecture invariant: only [`pool`] writes to a disk that it was not told to mount, and only after
 //! [`disks::decide`](disks::decide()).
@@ -33,6 +33,7 @@ pub mod disks;
 pub mod durable;
 pub mod grid;
 pub mod guest_net;
+pub mod heartbeat;
 pub mod home;
 pub mod identity;
 pub mod init_client;

@@ -7,6 +7,8 @@ use tracing_subscriber::EnvFilter;
 
 /// Exit code when something without which the agent cannot go on has failed.
 const FAILED: u8 = 1;
+/// How long what still blocks may take when the agent ends.
+const FAREWELL: std::time::Duration = std::time::Duration::from_secs(2);
 
 fn main() -> ExitCode {
     let filter = EnvFilter::new("warn,zos_agent=info,chain_client=info,peer_link=info");
@@ -30,7 +32,10 @@ fn main() -> ExitCode {
             return ExitCode::from(FAILED);
         }
     };
-    match runtime.block_on(zos_agent::agent::run()) {
+    let ended = runtime.block_on(zos_agent::agent::run());
+    // A full read of a disk or a disk that does not answer keeps no agent from ending.
+    runtime.shutdown_timeout(FAREWELL);
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(failed) => {
             error!("{}", zos_agent::text::chain(&failed));

@@ -13,49 +13,60 @@ use tracing::debug;
 
 use crate::{
     grid::member::{GuestView, Shared},
-    guest_net::Slot,
     text::chain,
-    vm::{RUN, VmId, guest::Guest, registry},
+    vm::{
+        RUN, VmId,
+        guest::Guest,
+        registry::{self, Live},
+    },
 };
 
 /// Pause between two rounds.
 const ROUND: Duration = Duration::from_secs(1);
-/// Rounds between two notes of when a guest ran; an agent that dies loses none of it, for the guest's own clock goes on.
+/// Rounds between two notes of when a guest ran; an agent that dies loses none of it, for the monitor's start is the kernel's
+/// word.
 const NOTE_EVERY: u32 = 5;
 
-/// Runs for as long as the agent does. `slots` are the VMs that run.
-pub async fn run(shared: Arc<Shared>, slots: watch::Receiver<BTreeMap<VmId, Slot>>) {
+/// Runs for as long as the agent does. `live` are the VMs that run.
+pub async fn run(shared: Arc<Shared>, live: watch::Receiver<BTreeMap<VmId, Live>>) {
     let mut round = 0_u32;
+    // Monitors whose guest has said that the workload runs. From then on the monitor's time counts: whether the process in it
+    // goes on running is the customer's matter.
+    let mut began: BTreeMap<Id, Duration> = BTreeMap::new();
     loop {
-        let running = slots.borrow().clone();
+        let running = live.borrow().clone();
         let mut asked = JoinSet::new();
-        for (vm, slot) in running {
-            asked.spawn_blocking(move || ask(&vm, slot));
+        for (vm, live) in running {
+            asked.spawn_blocking(move || ask(&vm, live));
         }
         let mut seen = BTreeSet::new();
         while let Some(asked) = asked.join_next().await {
             // A question that panicked is asked again in the next round.
-            let Ok(Some((id, view))) = asked else { continue };
+            let Ok(Some((id, live, mut view))) = asked else {
+                continue;
+            };
+            if view.is_running() {
+                began.insert(id, live.started);
+            }
+            view.counts_from = began.get(&id).copied().filter(|started| *started == live.started);
             // A guest that has just come to run is noted at once, so that its start is on record.
-            let fresh = !shared.guests().get(&id).is_some_and(GuestView::is_running);
-            let now = shared.chain_now_ms();
-            if view.is_running() && now > 0 && (round.is_multiple_of(NOTE_EVERY) || fresh) {
-                let started = now.saturating_sub(view.uptime_ms);
-                let noted = shared.contracts().ran(id, started, now).await;
-                if let Err(error) = noted {
-                    debug!(contract = %id, "uptime not kept: {}", chain(&error));
-                }
+            let before = shared.guests().insert(id, view.clone());
+            let fresh = before.and_then(|before| before.counts_from) != view.counts_from;
+            if let Some(from) = view.counts_from.filter(|_| fresh || round.is_multiple_of(NOTE_EVERY))
+                && let Err(error) = shared.note_uptime(id, from).await
+            {
+                debug!(contract = %id, "uptime not kept: {}", chain(&error));
             }
             seen.insert(id);
-            shared.guests().insert(id, view);
         }
         shared.guests().retain(|id, _| seen.contains(id));
+        began.retain(|id, _| seen.contains(id));
         round = round.wrapping_add(1);
         tokio::time::sleep(ROUND).await;
     }
 }
 
-fn ask(vm: &VmId, slot: Slot) -> Option<(Id, GuestView)> {
+fn ask(vm: &VmId, live: Live) -> Option<(Id, Live, GuestView)> {
     let id = vm.as_str().parse().ok()?;
     let socket = registry::directory(Path::new(RUN), vm).join("vsock");
     let status = Guest::connect(&socket).and_then(|mut guest| guest.status());
@@ -66,12 +77,11 @@ fn ask(vm: &VmId, slot: Slot) -> Option<(Id, GuestView)> {
             (0, None)
         }
     };
-    Some((
-        id,
-        GuestView {
-            slot,
-            uptime_ms,
-            workload,
-        },
-    ))
+    let view = GuestView {
+        slot: live.slot,
+        uptime_ms,
+        workload,
+        counts_from: None,
+    };
+    Some((id, live, view))
 }

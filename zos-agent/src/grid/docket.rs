@@ -2,7 +2,7 @@
 //! [`keeper`](super::keeper) keeps both together.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
 };
 
@@ -73,6 +73,16 @@ impl Entry {
         } else {
             History::Blank
         }
+    }
+
+    /// When the period begins that is settled next, in the chain's milliseconds; 0 before the first.
+    #[must_use]
+    pub fn unsettled_from(&self) -> u64 {
+        let ContractState::Active { since, period, .. } = self.contract.state else {
+            return 0;
+        };
+        let end = self.contract.period_end(since, period).millis();
+        end.saturating_sub(self.contract.signed.agreement.rule.period_ms)
     }
 
     /// Bytes that are to be fetched before it can run: image and configuration.
@@ -174,6 +184,16 @@ impl Docket {
         }
     }
 
+    /// Images that a contract still needs: one that has not ended, or one whose VM still runs.
+    #[must_use]
+    pub fn images(&self, running: &BTreeSet<VmId>) -> BTreeSet<reconcile::ImageHash> {
+        let needs = |(id, entry): &(&Id, &Entry)| {
+            entry.contract.ended().is_none() || vm_id(**id).is_some_and(|vm| running.contains(&vm))
+        };
+        let image = |(_, entry): (&Id, &Entry)| Some(*entry.image.as_ref()?.root.hash.as_bytes());
+        self.entries.iter().filter(needs).filter_map(image).collect()
+    }
+
     /// What is to run. `image_path` says where an image's root file system is or will be; `now_ms` is the chain's time.
     #[must_use]
     pub fn desired(&self, now_ms: u64, image_path: impl Fn(&reconcile::ImageHash) -> PathBuf) -> Desired {
@@ -256,4 +276,34 @@ pub fn spec(entry: &Entry, id: VmId, config: &[u8], workload: &Workload, root: P
 #[must_use]
 pub fn image_file(directory: &Path, hash: &reconcile::ImageHash) -> PathBuf {
     directory.join("images").join(data_encoding::HEXLOWER.encode(hash))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::grid::fixture;
+
+    #[test]
+    fn image_is_needed_until_its_contract_has_ended_and_its_vm_has_stopped() {
+        let mut docket = Docket::new(EncryptionKey::from_seed(&[1; 32]));
+        let live = fixture::contract(1, fixture::active());
+        let ended = fixture::contract(2, ContractState::Expired { at: Default::default() });
+        for (record, image) in [(&live, 7), (&ended, 8)] {
+            docket.learn(Entry::new(record.clone()).unwrap());
+            docket.learn_image(record.id, &fixture::image(image));
+        }
+        let vm = vm_id(ended.id).unwrap();
+        assert_eq!(docket.images(&BTreeSet::new()), [[7; 32]].into());
+        assert_eq!(docket.images(&[vm].into()), [[7; 32], [8; 32]].into());
+    }
+
+    #[test]
+    fn contract_that_ran_has_data_somewhere_and_one_that_did_not_has_none() {
+        let entry = |state| Entry::new(fixture::contract(1, state)).unwrap();
+        assert_eq!(entry(fixture::active()).history(), History::HasData);
+        let deploying = ContractState::Deploying {
+            run_by: Default::default(),
+        };
+        assert_eq!(entry(deploying).history(), History::Blank);
+    }
 }

@@ -60,3 +60,34 @@ fn report(id: Id, entry: &Entry, contract: &Contract, head: ChainHead) -> Option
         block: (head.height, head.id),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::grid::fixture;
+
+    #[test]
+    fn report_waits_until_the_chain_has_passed_the_end_of_its_period() {
+        let record = fixture::contract(1, fixture::active());
+        let mut entry = Entry::new(record).unwrap();
+        // The node's own clock runs ahead of the chain's.
+        entry.uptime.add(2_000, 13_000);
+        let at = |time_ms| {
+            let head = ChainHead {
+                height: 7,
+                id: Hash::ZERO,
+                time_ms,
+            };
+            duty(entry.record.id, &entry, Seen::default(), head)
+        };
+        assert_eq!(at(9_999), None);
+        let Some(Operation::Report { period, up_ms, .. }) = at(10_000) else {
+            panic!("{:?}", at(10_000))
+        };
+        assert_eq!(
+            (period, up_ms),
+            (0, 8_000),
+            "what ran after the end belongs to the next period"
+        );
+    }
+}

@@ -3,9 +3,50 @@
 use ledger::{
     Hash, Id, Record, Resources, Tokens,
     agreement::{Agreement, SignedAgreement},
-    body::{Blob, Contract, ContractState, SettlementRule},
+    body::{Blob, Contract, ContractState, Image, SettlementRule},
     key::Signature,
+    record::Body,
+    text::Text,
 };
+
+/// The state of a contract whose workload began to run at time 0 of the chain.
+pub(crate) fn active() -> ContractState {
+    ContractState::Active {
+        since: Default::default(),
+        period: 0,
+        report: None,
+        receipt: None,
+        missed: 0,
+    }
+}
+
+/// An image whose root file system has the hash of `byte` repeated.
+pub(crate) fn image(byte: u8) -> Record {
+    let blob = |byte| Blob {
+        hash: Hash::from_bytes([byte; 32]),
+        size: 1,
+    };
+    record(
+        Id::from_hash(Hash::from_bytes([byte; 32])),
+        Image {
+            owner: Id::CHAIN,
+            name: Text::lossy("image"),
+            root: blob(byte),
+            config: blob(255),
+        },
+    )
+}
+
+fn record(id: Id, body: impl Into<Body>) -> Record {
+    Record {
+        id,
+        version: 1,
+        previous: Hash::ZERO,
+        author: Id::CHAIN,
+        height: 1,
+        body: body.into(),
+    }
+}
 
 /// A contract with periods of 10 s, told from others by `salt`.
 pub(crate) fn contract(salt: u8, state: ContractState) -> Record {
@@ -41,13 +82,9 @@ pub(crate) fn contract(salt: u8, state: ContractState) -> Record {
         valid_until: Default::default(),
         salt: [salt; 16],
     };
-    Record {
-        id: agreement.contract_id(),
-        version: 1,
-        previous: Hash::ZERO,
-        author: Id::CHAIN,
-        height: 1,
-        body: Contract {
+    record(
+        agreement.contract_id(),
+        Contract {
             signed: SignedAgreement {
                 agreement,
                 customer: Signature::from_bytes([0; 64]),
@@ -55,7 +92,6 @@ pub(crate) fn contract(salt: u8, state: ContractState) -> Record {
             },
             state,
             disputes: 0,
-        }
-        .into(),
-    }
+        },
+    )
 }

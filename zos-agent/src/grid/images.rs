@@ -4,18 +4,27 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs, io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
-use ledger::body::Blob;
+use ledger::{Id, body::Blob};
 use peer_link::{BlobError, BlobHash, BlobStore, Endpoint, PeerAddress};
 use tracing::{info, warn};
 
-use super::docket::image_file;
-use crate::{reconcile::ImageHash, text::chain};
+use super::{
+    docket::image_file,
+    unused::{Room, Unused},
+};
+use crate::{durable, reconcile::ImageHash, text::chain};
 
 /// Largest image configuration in bytes.
 pub const MAX_CONFIG: u64 = 256 * 1024;
+/// Longest time in which an image's configuration is fetched.
+pub const CONFIG_DEADLINE: Duration = Duration::from_secs(60);
 
 /// Why an image is not here.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +32,9 @@ pub enum ImageFault {
     /// Nobody gave it.
     #[error(transparent)]
     Blob(#[from] BlobError),
+    /// It was not fetched in time.
+    #[error("not fetched in {} s", CONFIG_DEADLINE.as_secs())]
+    Late,
     /// It could not be laid out.
     #[error("lay out image {path}")]
     Layout {
@@ -41,6 +53,34 @@ pub struct Images {
     store: BlobStore,
     directory: PathBuf,
     fetching: Arc<Mutex<BTreeMap<ImageHash, u64>>>,
+    /// Contracts whose image's configuration is being fetched.
+    asking: Arc<Mutex<BTreeSet<Id>>>,
+    unused: Arc<Mutex<Unused>>,
+    room_wanted: Arc<AtomicBool>,
+}
+
+/// The right to fetch the configuration for a contract; only one is out at a time.
+#[derive(Debug)]
+pub struct Asking {
+    asking: Arc<Mutex<BTreeSet<Id>>>,
+    contract: Id,
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        self.asking
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&self.contract);
+    }
+}
+
+fn ask(asking: &Arc<Mutex<BTreeSet<Id>>>, contract: Id) -> Option<Asking> {
+    let first = asking.lock().unwrap_or_else(PoisonError::into_inner).insert(contract);
+    first.then(|| Asking {
+        asking: Arc::clone(asking),
+        contract,
+    })
 }
 
 impl Images {
@@ -57,6 +97,9 @@ impl Images {
             store,
             directory: directory.to_owned(),
             fetching: Arc::default(),
+            asking: Arc::default(),
+            unused: Arc::default(),
+            room_wanted: Arc::default(),
         })
     }
 
@@ -135,15 +178,82 @@ impl Images {
         Ok(())
     }
 
-    /// Fetches an image's configuration.
+    /// The right to fetch the configuration for a contract, unless somebody does already.
+    #[must_use]
+    pub fn ask(&self, contract: Id) -> Option<Asking> {
+        ask(&self.asking, contract)
+    }
+
+    /// Fetches an image's configuration, in at most [`CONFIG_DEADLINE`].
     ///
     /// # Errors
-    /// [`BlobError`] when nobody gave it.
-    pub async fn config(&self, blob: Blob, providers: &[PeerAddress]) -> Result<Vec<u8>, BlobError> {
+    /// [`ImageFault`] when nobody gave it in time.
+    pub async fn config(&self, blob: Blob, providers: &[PeerAddress]) -> Result<Vec<u8>, ImageFault> {
         let name = BlobHash::from(*blob.hash.as_bytes());
-        self.store
-            .fetch(&self.endpoint, name, blob.size.min(MAX_CONFIG), providers, &|_, _| {})
-            .await?;
-        self.store.bytes(name, MAX_CONFIG).await
+        let fetch = async {
+            self.store
+                .fetch(&self.endpoint, name, blob.size.min(MAX_CONFIG), providers, &|_, _| {})
+                .await?;
+            self.store.bytes(name, MAX_CONFIG).await
+        };
+        let fetched = tokio::time::timeout(CONFIG_DEADLINE, fetch).await;
+        Ok(fetched.map_err(|_| ImageFault::Late)??)
+    }
+
+    /// Gives back what the store holds of some content; it is of no more use here.
+    ///
+    /// # Errors
+    /// [`ImageFault::Blob`].
+    pub async fn discard(&self, blob: Blob) -> Result<(), ImageFault> {
+        Ok(self.store.remove(BlobHash::from(*blob.hash.as_bytes())).await?)
+    }
+
+    /// Says that something found no room on the disk: images that no contract refers to go with the next [`Images::collect`].
+    pub fn want_room(&self) {
+        self.room_wanted.store(true, Ordering::Relaxed);
+    }
+
+    /// Removes images that no contract refers to and that are due; `now` is the time since the machine's start. Blocks.
+    ///
+    /// # Errors
+    /// [`ImageFault::Layout`] for the first that could not be removed; the next call tries again.
+    pub fn collect(&self, wanted: &BTreeSet<ImageHash>, now: Duration) -> Result<Vec<ImageHash>, ImageFault> {
+        let room = if self.room_wanted.swap(false, Ordering::Relaxed) || is_nearly_full(&self.directory) {
+            Room::Needed
+        } else {
+            Room::Enough
+        };
+        let mut wanted = wanted.clone();
+        wanted.extend(self.fetching());
+        let due = {
+            let mut unused = self.unused.lock().unwrap_or_else(PoisonError::into_inner);
+            unused.due(&self.present(), &wanted, room, now)
+        };
+        for image in &due {
+            let path = self.path(image);
+            durable::remove_if_there(&path).map_err(|source| ImageFault::Layout { path, source })?;
+        }
+        Ok(due)
+    }
+}
+
+/// Whether less than a tenth of a file system is free.
+fn is_nearly_full(directory: &Path) -> bool {
+    rustix::fs::statvfs(directory).is_ok_and(|stat| stat.f_bavail < stat.f_blocks / 10)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ledger::Hash;
+
+    #[test]
+    fn configuration_is_asked_for_once_at_a_time() {
+        let all = Arc::default();
+        let id = Id::from_hash(Hash::from_bytes([1; 32]));
+        let first = ask(&all, id);
+        assert!(first.is_some() && ask(&all, id).is_none());
+        drop(first);
+        assert!(ask(&all, id).is_some());
     }
 }

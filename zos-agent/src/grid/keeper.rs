@@ -138,6 +138,7 @@ impl Keeper {
             };
             let mut uptime = entry.uptime.clone();
             uptime.add(start, end);
+            uptime.forget_before(entry.unsettled_from());
             let bytes = encode(&uptime);
             docket.set_uptime(id, uptime);
             bytes

@@ -35,8 +35,10 @@ const MAX_LOOKED_UP: usize = 64;
 pub struct GuestView {
     /// Its place among the guests.
     pub slot: Slot,
-    /// Milliseconds since its kernel started, 0 while it does not answer.
+    /// Milliseconds since its kernel started, by its own word; 0 while it does not answer. Nothing is paid by it.
     pub uptime_ms: u64,
+    /// Start of its monitor in time since the machine's, once the workload came to run in it. What is paid counts from here.
+    pub counts_from: Option<Duration>,
     /// What its process does, once it answers.
     pub workload: Option<node_api::guest::Workload>,
 }
@@ -133,6 +135,35 @@ impl Shared {
         })
     }
 
+    /// Notes that a contract's workload has run until now, since `from` in time since the machine's start. Nothing is noted
+    /// before the chain has told the time.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub async fn note_uptime(&self, id: Id, from: Duration) -> std::io::Result<()> {
+        let now = self.chain_now_ms();
+        if now == 0 {
+            return Ok(());
+        }
+        let ran = crate::machine::uptime().saturating_sub(from);
+        let ran_ms = u64::try_from(ran.as_millis()).unwrap_or(u64::MAX);
+        self.contracts.ran(id, now.saturating_sub(ran_ms), now).await
+    }
+
+    /// Forgets customers and sources that no live contract names.
+    fn prune(&self, live: &[(Id, Entry)]) {
+        let customers: BTreeSet<Id> = live
+            .iter()
+            .map(|(_, entry)| entry.contract.signed.agreement.customer)
+            .collect();
+        lock(&self.customers).retain(|customer, _| customers.contains(customer));
+        let roots: BTreeSet<ImageHash> = live
+            .iter()
+            .filter_map(|(_, entry)| Some(*entry.image.as_ref()?.root.hash.as_bytes()))
+            .collect();
+        lock(&self.sources).retain(|image, _| roots.contains(image));
+    }
+
     fn set_clock(&self, head: &Header) {
         let mut clock = lock(&self.clock);
         let time = head.time.millis();
@@ -225,13 +256,21 @@ impl Member {
             None => self.client.sync().await?,
         };
         self.shared.set_clock(&head);
-        if !self.is_member().await? {
+        // A registration that fails, or something that could not be learned, is no reason to neglect what is known.
+        let joined = self.is_member().await;
+        if matches!(joined, Ok(false)) {
             return Ok(());
         }
-        // What could not be learned is learned later; what is known is looked after all the same.
-        let mut trouble = self.learn().await.err();
-        if let Some(TurnError::Client(error)) = trouble {
-            return Err(TurnError::Client(error));
+        let mut trouble = joined.err();
+        match self.learn().await {
+            Ok(()) => {}
+            Err(error @ TurnError::Client(_)) => return Err(trouble.unwrap_or(error)),
+            Err(error) => {
+                if matches!(error, TurnError::Full(_)) {
+                    self.images.want_room();
+                }
+                trouble = trouble.or(Some(error));
+            }
         }
         let live: Vec<(Id, Entry)> = {
             let docket = self.shared.docket();
@@ -248,6 +287,7 @@ impl Member {
         for (id, entry) in &live {
             trouble = trouble.or(self.prepare(*id, entry).await.err());
         }
+        self.shared.prune(&live);
         trouble.map_or(Ok(()), Err)
     }
 
@@ -363,16 +403,29 @@ impl Member {
         let providers: Vec<PeerAddress> = customer.into_iter().chain(owner).collect();
         lock(&self.shared.sources).insert(*image.root.hash.as_bytes(), (image.root, providers.clone()));
         if entry.config.is_none() {
-            match self.images.config(image.config, &providers).await {
-                Ok(config) => {
-                    let kept = self.shared.contracts().learn_config(id, config).await;
-                    kept.map_err(TurnError::keeping(id))?;
-                }
-                Err(error) => warn!(contract = %id, "image configuration not fetched: {}", chain(&error)),
-            }
+            self.fetch_config(id, image.config, providers);
         }
         self.check(id);
         Ok(())
+    }
+
+    /// Begins to fetch the image's configuration; a provider that does not answer holds up nothing else.
+    fn fetch_config(&self, id: Id, config: Blob, providers: Vec<PeerAddress>) {
+        let Some(asking) = self.images.ask(id) else { return };
+        let (images, shared) = (self.images.clone(), Arc::clone(&self.shared));
+        tokio::spawn(async move {
+            match images.config(config, &providers).await {
+                Ok(bytes) => {
+                    if let Err(error) = shared.contracts().learn_config(id, bytes).await {
+                        warn!(contract = %id, "image configuration not kept: {}", chain(&error));
+                    } else if let Err(error) = images.discard(config).await {
+                        warn!(contract = %id, "image configuration stays in the store: {}", chain(&error));
+                    }
+                }
+                Err(error) => warn!(contract = %id, "image configuration not fetched: {}", chain(&error)),
+            }
+            drop(asking);
+        });
     }
 
     /// Notes a contract that can never run here as soon as all of it is known.
@@ -397,6 +450,12 @@ impl Member {
         Ok(id.and_then(|id| PeerAddress::new(id, entity.body.addresses).ok()))
     }
 
+    fn owed(&self, id: Id, head: ChainHead) -> Option<Operation> {
+        let running = self.shared.guests().get(&id).is_some_and(GuestView::is_running);
+        let docket = self.shared.docket();
+        duty(id, docket.entries().get(&id)?, Seen { running }, head)
+    }
+
     /// Says what the node owes the chain about a contract.
     async fn answer(&self, id: Id, head: &Header) -> Result<(), TurnError> {
         let head = ChainHead {
@@ -404,13 +463,15 @@ impl Member {
             id: head.id(),
             time_ms: head.time.millis(),
         };
-        let owed = {
-            let docket = self.shared.docket();
-            let seen = Seen {
-                running: self.shared.guests().get(&id).is_some_and(GuestView::is_running),
-            };
-            docket.entries().get(&id).and_then(|entry| duty(id, entry, seen, head))
-        };
+        let mut owed = self.owed(id, head);
+        let counts_from = self.shared.guests().get(&id).and_then(|guest| guest.counts_from);
+        if let (Some(Operation::Report { .. }), Some(from)) = (&owed, counts_from) {
+            // What ran until now belongs to the period that has just ended.
+            if let Err(error) = self.shared.note_uptime(id, from).await {
+                warn!(contract = %id, "uptime not kept: {}", chain(&error));
+            }
+            owed = self.owed(id, head);
+        }
         let Some(operation) = owed else {
             return Ok(());
         };

@@ -5,24 +5,30 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 use ledger::{Id, text::Text};
 use node_api::guest::Workload;
 use peer_link::{Connection, Limits, LinkError, PeerId, Stream, serve_requests};
-use tokio::{
-    io::{AsyncWriteExt, copy},
-    net::TcpStream,
-    sync::watch,
-    time::timeout,
-};
+use tokio::{net::TcpStream, sync::watch, time::timeout};
 use workload::node::{Answer, MAX_ANSWER, MAX_REQUEST, Request, State};
 
-use super::{docket::Entry, docket::vm_id, images::Images, member::Shared};
-use crate::{
-    guest_net::Slot,
-    vm::{VmId, guest::Guest, registry},
+use super::{
+    docket::{Entry, vm_id},
+    images::Images,
+    member::Shared,
+    quota::Quota,
+    tunnel,
+};
+use crate::vm::{
+    VmId,
+    guest::Guest,
+    registry::{self, Live},
 };
 
 const LIMITS: Limits = Limits {
     request: MAX_REQUEST,
     streams: 64,
 };
+/// Most tunnels of one contract at a time.
+pub const MAX_TUNNELS: usize = 64;
+/// Most questions for the output of one contract at a time.
+pub const MAX_LOGS: usize = 4;
 /// Longest wait for a guest to accept a connection.
 const CONNECT: Duration = Duration::from_secs(5);
 
@@ -35,8 +41,12 @@ pub struct Server {
     pub images: Images,
     /// Where the monitors' sockets are.
     pub run: PathBuf,
-    /// The VMs that run now, with their places.
-    pub slots: watch::Receiver<BTreeMap<VmId, Slot>>,
+    /// The VMs that run now.
+    pub live: watch::Receiver<BTreeMap<VmId, Live>>,
+    /// Tunnels that are open: [`MAX_TUNNELS`].
+    pub tunnels: Quota,
+    /// Questions for output that are being answered: [`MAX_LOGS`]. Each takes a thread for up to five seconds.
+    pub logs: Quota,
 }
 
 /// Answers one peer until its connection ends.
@@ -65,10 +75,16 @@ async fn respond(server: Arc<Server>, request: Request, mut stream: Stream) -> R
         Err(answer) => answer,
         Ok(entry) => match request {
             Request::Status { .. } => server.status(contract, &entry),
-            Request::Log { from, .. } => server.log(contract, from).await,
-            Request::Tunnel { port, .. } => match server.connect(contract, &entry, port).await {
-                Ok(guest) => return tunnel(stream, guest).await,
-                Err(answer) => answer,
+            Request::Log { from, .. } => match server.logs.take(contract) {
+                Some(_ticket) => server.log(contract, from).await,
+                None => not_ready("the output is being read already, as often as a contract may"),
+            },
+            Request::Tunnel { port, .. } => match server.tunnels.take(contract) {
+                Some(_ticket) => match server.connect(contract, &entry, port).await {
+                    Ok(guest) => return tunnel(stream, guest).await,
+                    Err(answer) => answer,
+                },
+                None => not_ready("as many tunnels are open as a contract may have; close one"),
             },
         },
     };
@@ -79,22 +95,8 @@ async fn respond(server: Arc<Server>, request: Request, mut stream: Stream) -> R
 
 async fn tunnel(mut stream: Stream, guest: TcpStream) -> Result<(), LinkError> {
     stream.send(&Answer::Tunnel, MAX_ANSWER).await?;
-    let (mut from_customer, mut to_customer) = stream.into_halves();
-    let (mut from_guest, mut to_guest) = guest.into_split();
-    let upstream = async {
-        let result = copy(&mut from_customer, &mut to_guest).await;
-        // The guest has closed already where this fails.
-        let _ = to_guest.shutdown().await;
-        result
-    };
-    let downstream = async {
-        let result = copy(&mut from_guest, &mut to_customer).await;
-        let _ = to_customer.shutdown().await;
-        result
-    };
-    tokio::try_join!(upstream, downstream)
-        .map(drop)
-        .map_err(LinkError::Stream)
+    let carried = tunnel::carry(stream.into_halves(), guest.into_split(), tunnel::IDLE).await;
+    carried.map_err(LinkError::Stream)
 }
 
 impl Server {
@@ -187,11 +189,11 @@ impl Server {
         if entry.contract.ended().is_some() {
             return Err(refused("the contract has ended"));
         }
-        let place = || vm_id(contract).and_then(|vm| self.slots.borrow().get(&vm).copied());
-        let slot = place().ok_or_else(|| not_ready("the workload does not run"))?;
-        match timeout(CONNECT, TcpStream::connect((slot.guest(), port))).await {
+        let place = || vm_id(contract).and_then(|vm| self.live.borrow().get(&vm).copied());
+        let live = place().ok_or_else(|| not_ready("the workload does not run"))?;
+        match timeout(CONNECT, TcpStream::connect((live.slot.guest(), port))).await {
             // The place may have passed to another guest meanwhile.
-            Ok(Ok(stream)) if place() == Some(slot) => Ok(stream),
+            Ok(Ok(stream)) if place() == Some(live) => Ok(stream),
             Ok(Ok(_)) => Err(not_ready("the workload was restarted meanwhile")),
             Ok(Err(error)) => Err(not_ready(&format!("port {port} of the workload: {error}"))),
             Err(_) => Err(not_ready(&format!("port {port} of the workload does not answer"))),

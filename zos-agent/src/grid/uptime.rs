@@ -2,8 +2,9 @@
 
 use borsh::{BorshDeserialize, BorshSerialize};
 
-/// Most intervals that are kept; older ones are dropped, for their periods are settled.
-const MAX_INTERVALS: usize = 256;
+/// Most intervals that are kept; then the oldest are dropped. A workload that fails again and again is started every five
+/// minutes, so this is a week of it, and what is settled goes by its age.
+const MAX_INTERVALS: usize = 2048;
 
 /// Intervals in which a workload ran, apart from each other and in ascending order, in milliseconds of the chain's time.
 #[derive(Debug, Clone, Default, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
@@ -31,6 +32,11 @@ impl Uptime {
         if self.intervals.len() > MAX_INTERVALS {
             self.intervals.remove(0);
         }
+    }
+
+    /// Drops what ended before `time`: nobody will ask for it any more.
+    pub fn forget_before(&mut self, time: u64) {
+        self.intervals.retain(|&(_, end)| end >= time);
     }
 
     /// Milliseconds between `start` and `end` in which it ran.
@@ -65,10 +71,17 @@ mod tests {
     }
 
     #[test]
+    fn what_is_settled_goes_by_its_age_and_what_is_not_stays() {
+        let mut uptime = of(&[(10, 20), (25, 40), (50, 60)]);
+        uptime.forget_before(40);
+        assert_eq!(uptime, of(&[(25, 40), (50, 60)]));
+    }
+
+    #[test]
     fn the_number_of_intervals_is_bounded() {
-        let many: Vec<(u64, u64)> = (0..1_000).map(|n| (n * 10, n * 10 + 1)).collect();
+        let many: Vec<(u64, u64)> = (0..5_000).map(|n| (n * 10, n * 10 + 1)).collect();
         let uptime = of(&many);
         assert_eq!(uptime.intervals.len(), MAX_INTERVALS);
-        assert_eq!(uptime.within(9_990, 10_000), 1);
+        assert_eq!(uptime.within(49_990, 50_000), 1);
     }
 }

@@ -27,6 +27,7 @@ use crate::{
     text::chain,
     vm::{
         ON_POOL, RUN, VmId, kernel, registry,
+        registry::Live,
         spawn::{self, StartError},
     },
 };
@@ -101,15 +102,12 @@ impl Vms {
         })
     }
 
-    /// Names of the VMs that run, with their places.
+    /// The VMs that run.
     #[must_use]
-    pub fn slots(&self) -> BTreeMap<VmId, Slot> {
+    pub fn live(&self) -> BTreeMap<VmId, Live> {
         let state = self.steps.state();
-        state
-            .running
-            .iter()
-            .map(|(id, (vm, _))| (id.clone(), vm.slot))
-            .collect()
+        let live = |(id, (vm, _)): (&VmId, &(registry::Running, Instant))| (id.clone(), vm.live());
+        state.running.iter().map(live).collect()
     }
 
     /// Names of the VMs that run or are being started.
@@ -171,12 +169,20 @@ impl Vms {
             let Action::StartVm(workload) = action else {
                 return true;
             };
-            let Some(slot) = registry::free_slot(&taken) else {
-                warn!(vm = %workload.spec.id, "all places for guests are taken");
+            let id = &workload.spec.id;
+            let resting = match registry::resting(Path::new(RUN), Path::new("/proc"), id) {
+                Ok(resting) => resting,
+                Err(error) => {
+                    warn!(vm = %id, "look for places that rest: {error}");
+                    return false;
+                }
+            };
+            let Some(slot) = registry::free_slot(&taken.union(&resting).copied().collect()) else {
+                warn!(vm = %id, "all places for guests are taken");
                 return false;
             };
             taken.insert(slot);
-            state.starting.insert(workload.spec.id.clone(), slot);
+            state.starting.insert(id.clone(), slot);
             true
         });
     }
@@ -223,7 +229,7 @@ impl Vms {
 
     /// Asks every VM to shut down, or pulls the plug of one that was asked long enough ago.
     pub async fn stop_all(&self) {
-        for id in self.slots().keys() {
+        for id in self.live().keys() {
             if let Err(error) = self.steps.stop_vm(id).await {
                 warn!(vm = %id, "{}", chain(&error));
             }

@@ -1,7 +1,7 @@
 //! The steps of a plan, as they are done on this machine. Nothing here holds up the loop: what blocks runs on threads that may.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs, io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -31,7 +31,8 @@ use crate::{
         guest::Guest,
         kernel, registry,
         registry::Running,
-        spawn::{self, Launcher},
+        spawn::{self, Launcher, StartError},
+        volume::VolumeError,
     },
 };
 
@@ -130,6 +131,21 @@ impl Steps {
         Ok(directory)
     }
 
+    /// Gives back what the store holds of a contract's image, which may have come only in part.
+    async fn discard(&self, contract: Id) {
+        let image = {
+            let docket = self.shared.docket();
+            let image = docket.entries().get(&contract).and_then(|entry| entry.image.clone());
+            let needed = docket.images(&BTreeSet::new());
+            image.filter(|image| !needed.contains(image.root.hash.as_bytes()))
+        };
+        for blob in image.into_iter().flat_map(|image| [image.root, image.config]) {
+            if let Err(error) = self.images.discard(blob).await {
+                warn!(%contract, "content stays in the store: {}", chain(&error));
+            }
+        }
+    }
+
     async fn launcher(&self) -> Result<Arc<Launcher>, MachineError> {
         let make = || async {
             let kernel = blocking(|| Ok(kernel::unpack(Path::new(GUEST_KERNEL))?)).await?;
@@ -213,6 +229,7 @@ impl Machine for Steps {
 
     async fn forget(&self, id: &VmId) -> Result<(), MachineError> {
         let contract: Id = id.as_str().parse().map_err(|_| MachineError::Unknown)?;
+        self.discard(contract).await;
         let forgotten = self.shared.contracts().forget(contract).await;
         forgotten.map_err(|error| MachineError::Io("remove its files", error))?;
         self.state().failures.remove(id);
@@ -238,6 +255,12 @@ impl Machine for Steps {
                 Ok(())
             }
             Err(error) => {
+                if matches!(
+                    &error,
+                    MachineError::Start(StartError::Volume(VolumeError::NoRoom { .. }))
+                ) {
+                    self.images.want_room();
+                }
                 let before = state.failures.get(id).map_or(0, |failure| failure.count);
                 state.failed(id, before);
                 Err(error)

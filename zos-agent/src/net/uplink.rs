@@ -21,7 +21,7 @@ const MAX_PACKET: usize = 2048;
 const RETRY: Duration = Duration::from_secs(5);
 
 /// Where the kernel shows its interfaces.
-const INTERFACES: &str = "/sys/class/net";
+pub const INTERFACES: &str = "/sys/class/net";
 /// How long nobody may answer before that is said.
 const PATIENCE: Duration = Duration::from_secs(10);
 

@@ -5,6 +5,7 @@ use std::{
     os::fd::{AsFd, OwnedFd},
     path::Path,
     process::Child,
+    time::Duration,
 };
 
 use rustix::{
@@ -13,6 +14,9 @@ use rustix::{
 };
 use serde::{Deserialize, Serialize};
 
+/// Clock ticks in a second, as the kernel counts them for programs; fixed by its interface on x86 and Arm (`USER_HZ`).
+const USER_HZ: u64 = 100;
+
 /// What tells a process from a later one with the same number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Birth {
@@ -20,6 +24,21 @@ pub struct Birth {
     pub pid: i32,
     /// When it started, in clock ticks since the kernel did (`/proc/PID/stat`, field 22).
     pub start: u64,
+}
+
+impl Birth {
+    /// When it started, in time since the kernel did, by the kernel's own account.
+    #[must_use]
+    pub fn since_boot(self) -> Duration {
+        Duration::from_millis(self.start.saturating_mul(1000 / USER_HZ))
+    }
+}
+
+/// What tells this boot of the machine from every other; empty where the kernel does not say.
+#[must_use]
+pub fn boot_id() -> String {
+    let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    text.trim().to_owned()
 }
 
 /// How a monitor ended.
@@ -168,6 +187,22 @@ mod tests {
         let process = Process::of_child(&sleeper()).unwrap();
         let Birth { pid, start } = process.birth();
         assert!(Process::adopt(Birth { pid, start: start + 1 }).is_none());
+        process.kill().unwrap();
+        wait(&process);
+    }
+
+    #[test]
+    fn start_is_told_by_the_kernels_clock() {
+        let before = crate::machine::uptime();
+        let process = Process::of_child(&sleeper()).unwrap();
+        let after = crate::machine::uptime();
+        let started = process.birth().since_boot();
+        // A tick is at most 10 ms long.
+        let tick = Duration::from_millis(10);
+        assert!(
+            before <= started + tick && started <= after,
+            "{before:?} {started:?} {after:?}"
+        );
         process.kill().unwrap();
         wait(&process);
     }

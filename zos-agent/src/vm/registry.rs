@@ -4,13 +4,14 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs, io,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
 
 use super::{
     VmId,
-    process::{Birth, Process},
+    process::{Birth, Process, boot_id},
 };
 use crate::{
     durable,
@@ -23,6 +24,8 @@ const FILE: &str = "state.json";
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct State {
+    /// The boot in which it was started: its start counts from that.
+    boot: String,
     birth: Birth,
     slot: u16,
     digest: String,
@@ -40,6 +43,26 @@ pub struct Running {
     pub digest: String,
     /// Where its volumes and logs are.
     pub directory: PathBuf,
+}
+
+/// A VM that runs, for those who speak with its guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Live {
+    /// Its place among the guests.
+    pub slot: Slot,
+    /// When its monitor started, in time since the machine did.
+    pub started: Duration,
+}
+
+impl Running {
+    /// What those who speak with its guest need.
+    #[must_use]
+    pub fn live(&self) -> Live {
+        Live {
+            slot: self.slot,
+            started: self.process.birth().since_boot(),
+        }
+    }
 }
 
 /// What was found in the run directory.
@@ -63,6 +86,7 @@ pub fn directory(run: &Path, id: &VmId) -> PathBuf {
 /// The error of writing.
 pub fn record(run: &Path, id: &VmId, running: &Running) -> io::Result<()> {
     let state = State {
+        boot: boot_id(),
         birth: running.process.birth(),
         slot: running.slot.number(),
         digest: running.digest.clone(),
@@ -97,6 +121,9 @@ pub fn find(run: &Path) -> io::Result<Found> {
 
 fn adopt(directory: &Path) -> Option<Running> {
     let state: State = serde_json::from_slice(&fs::read(directory.join(FILE)).ok()?).ok()?;
+    if state.boot != boot_id() {
+        return None;
+    }
     let process = Process::adopt(state.birth)?;
     Some(Running {
         process,
@@ -115,6 +142,53 @@ pub fn forget(run: &Path, id: &VmId) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
+}
+
+/// Places that rest: something is left of the monitor that had them, other than of `of`, whose remainders go before it
+/// starts. `proc` is `/proc` but in tests.
+///
+/// # Errors
+/// The error of reading a directory.
+pub fn resting(run: &Path, proc: &Path, of: &VmId) -> io::Result<BTreeSet<Slot>> {
+    let mut slots = BTreeSet::new();
+    for id in names(run)?
+        .iter()
+        .filter_map(|name| VmId::new(name))
+        .filter(|id| id != of)
+    {
+        let state = fs::read(directory(run, &id).join(FILE)).ok();
+        let state = state.and_then(|bytes| serde_json::from_slice::<State>(&bytes).ok());
+        slots.extend(state.and_then(|state| Slot::new(state.slot)));
+    }
+    for process in names(proc)?.iter().filter(|name| name.parse::<u32>().is_ok()) {
+        // One that has ended meanwhile is of no matter.
+        let status = fs::read_to_string(proc.join(process).join("status")).unwrap_or_default();
+        slots.extend(users(&status).into_iter().filter_map(slot_of));
+    }
+    Ok(slots)
+}
+
+fn names(directory: &Path) -> io::Result<Vec<String>> {
+    match fs::read_dir(directory) {
+        Ok(entries) => Ok(entries
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+            .collect()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Real, effective, saved and file-system user of a process (`/proc/PID/status`).
+fn users(status: &str) -> Vec<u32> {
+    let line = status.lines().find_map(|line| line.strip_prefix("Uid:"));
+    let words = line.unwrap_or_default().split_ascii_whitespace();
+    words.filter_map(|word| word.parse().ok()).collect()
+}
+
+/// The slot whose monitor has a user id.
+fn slot_of(uid: u32) -> Option<Slot> {
+    let number = uid.checked_sub(super::FIRST_UID)?;
+    Slot::new(u16::try_from(number).ok()?)
 }
 
 /// The lowest slot that is not used. A slot is used for as long as its monitor runs, and so is its user id.
@@ -168,5 +242,33 @@ mod tests {
         let slot = |n| Slot::new(n).unwrap();
         assert_eq!(free_slot(&[slot(0), slot(2)].into()), Some(slot(1)));
         assert_eq!(free_slot(&(0..MAX_SLOTS).map(slot).collect()), None);
+    }
+
+    #[test]
+    fn place_rests_while_a_process_or_a_file_of_it_remains() {
+        let root = tempfile::tempdir().unwrap();
+        let (run, proc) = (root.path().join("run"), root.path().join("proc"));
+        let slot = |n| Slot::new(n).unwrap();
+        let (ours, other) = (VmId::new("a").unwrap(), VmId::new("b").unwrap());
+        for (id, number) in [(&ours, 3), (&other, 4)] {
+            fs::create_dir_all(run.join(id.as_str())).unwrap();
+            let state = State {
+                boot: String::new(),
+                birth: Birth { pid: 1, start: 1 },
+                slot: number,
+                digest: String::new(),
+                directory: PathBuf::new(),
+            };
+            fs::write(run.join(id.as_str()).join(FILE), serde_json::to_vec(&state).unwrap()).unwrap();
+        }
+        for (pid, uid) in [("7", 1_000_006), ("8", 0), ("self", 1_000_009)] {
+            fs::create_dir_all(proc.join(pid)).unwrap();
+            let status = format!("Name:\tvmm\nUid:\t0\t{uid}\t{uid}\t{uid}\nGid:\t0\n");
+            fs::write(proc.join(pid).join("status"), status).unwrap();
+        }
+        assert_eq!(resting(&run, &proc, &ours).unwrap(), [slot(4), slot(6)].into());
+        forget(&run, &other).unwrap();
+        fs::remove_dir_all(proc.join("7")).unwrap();
+        assert!(resting(&run, &proc, &ours).unwrap().is_empty());
     }
 }

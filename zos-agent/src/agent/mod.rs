@@ -1,7 +1,11 @@
 //! The agent put together: disks, then identity, then the link, then the loop that makes the machine match the chain.
 
+mod disks;
+mod membership;
+mod network;
+
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     convert::Infallible,
     fs, io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -10,45 +14,47 @@ use std::{
     time::{Duration, Instant},
 };
 
-use chain_client::{Author, ChainClient, Complaints};
+use chain_client::Author;
 use ledger::{
-    Hash, Id, SigningKey,
+    Id, SigningKey,
     body::{Keys, Node},
 };
-use node_api::{image::FARM_MEDIA, init::Request};
-use peer_link::{Endpoint, LinkKey, PeerAddress, PeerId, Protocols, Serving, protocol};
+use node_api::image::FARM_MEDIA;
+use peer_link::{Endpoint, LinkKey, Protocols, Serving, protocol};
 use tokio::{
     signal::unix::{SignalKind, signal},
-    sync::{mpsc, watch},
+    sync::watch,
+    task::JoinHandle,
 };
 use workload::EncryptionKey;
 
+use self::{
+    disks::{Disks, open_home, step_storage, wait_for_home},
+    membership::{enrolment, spawn_member},
+    network::Network,
+};
 use crate::{
     capacity,
     console::{Console, Status},
     grid::{
         images::Images,
         keeper::Keeper,
-        member::{Me, Member, Shared},
-        server::{Server, serve},
-        statement::{Enrolment, Statement},
+        member::{Me, Shared},
+        quota::Quota,
+        server::{MAX_LOGS, MAX_TUNNELS, Server, serve},
+        statement::Statement,
     },
-    guest_net::{self, Slot, Uplink},
-    home,
-    identity::{self, Identity},
-    init_client::{self, Init},
+    guest_net,
+    heartbeat::{Heartbeat, Pace},
+    home, identity,
     machine::{Vms, uptime},
-    net::{
-        self, Leases, links,
-        links::Links,
-        uplink::{self, Cable},
-    },
-    pool::{Places, Pool},
+    net::links,
+    pool::Places,
     reconcile::{self, Desired, Reason, Wanted, Withheld},
     settings::{self, Settings},
-    storage::{self, Storage},
+    storage::Storage,
     text::chain,
-    vm::{RUN, VmId},
+    vm::{RUN, VmId, registry::Live},
     watch as guests,
 };
 
@@ -56,12 +62,8 @@ use crate::{
 const CYCLE: Duration = Duration::from_secs(1);
 /// Pause while there is no data disk.
 const DISK_PAUSE: Duration = Duration::from_millis(200);
-/// Pause before the chain is tried again.
-const CHAIN_PAUSE: Duration = Duration::from_secs(2);
 /// How long guests have to shut down when the machine does.
 const FAREWELL: Duration = Duration::from_secs(45);
-/// Name of the light client's file on the first data disk.
-const TRUST: &str = "chain-head";
 
 /// Why the agent ends by itself. Init starts it again.
 #[derive(Debug, thiserror::Error)]
@@ -135,85 +137,6 @@ pub async fn run() -> Result<(), AgentError> {
     Ok(())
 }
 
-/// The network as the agent sees it.
-struct Network {
-    links: Links,
-    interfaces: BTreeSet<String>,
-    events: mpsc::Receiver<uplink::Event>,
-    leases: Leases,
-}
-
-impl Network {
-    fn start() -> Result<Self, AgentError> {
-        let links = Links::open()?;
-        let physical = links::physical(Path::new("/sys/class/net"));
-        let (sender, events) = mpsc::channel(64);
-        let interfaces = physical.iter().map(|interface| interface.name.clone()).collect();
-        if physical.is_empty() {
-            say("no network interface: check the cable's card; its driver may be missing");
-        }
-        for (number, interface) in (0_u64..).zip(physical) {
-            let seed = u64::from(std::process::id()) << 16 | number;
-            tokio::spawn(uplink::run(interface, links.clone(), seed, sender.clone()));
-        }
-        Ok(Self {
-            links,
-            interfaces,
-            events,
-            leases: Leases::new(),
-        })
-    }
-
-    /// Takes over what has happened since the last time.
-    fn collect(&mut self) {
-        while let Ok(event) = self.events.try_recv() {
-            match event {
-                uplink::Event::Leased(name, lease) => {
-                    say(&format!("address {}/{} on {name}", lease.address, lease.prefix));
-                    self.leases.insert(name, lease);
-                }
-                uplink::Event::Lost(name) => {
-                    say(&format!("address lost on {name}; still asking"));
-                    self.leases.remove(&name);
-                }
-                uplink::Event::Unanswered(name, Cable::Out) => {
-                    say(&format!("no address on {name}: no link; check the cable; still asking"));
-                }
-                uplink::Event::Unanswered(name, Cable::In) => {
-                    say(&format!(
-                        "no address on {name}: nobody answers; check that the network has a DHCP server; still asking"
-                    ));
-                }
-                uplink::Event::Failed(name, error) => {
-                    say(&format!("network on {name}: {}; tried again", chain(&error)))
-                }
-            }
-        }
-    }
-
-    fn addresses(&self) -> Vec<(String, IpAddr)> {
-        self.leases
-            .iter()
-            .map(|(name, lease)| (name.clone(), lease.address.into()))
-            .collect()
-    }
-
-    fn rules(&self, guests: BTreeSet<Slot>, port: u16) -> guest_net::Input {
-        let uplink = |(name, lease): (&String, &net::dhcp::Lease)| Uplink {
-            interface: name.clone(),
-            address: lease.address,
-            prefix: lease.prefix,
-        };
-        guest_net::Input {
-            guests,
-            interfaces: self.interfaces.clone(),
-            uplinks: self.leases.iter().map(uplink).collect(),
-            dns: net::name_servers(&self.leases).into_iter().next(),
-            port,
-        }
-    }
-}
-
 struct Agent {
     settings: Settings,
     storage: Storage,
@@ -222,10 +145,11 @@ struct Agent {
     shared: Arc<Shared>,
     vms: Vms,
     images: Images,
+    collecting: Option<JoinHandle<()>>,
     identity: Id,
     console: Console,
     statement: watch::Sender<Option<Statement>>,
-    slots: watch::Sender<BTreeMap<VmId, Slot>>,
+    live: watch::Sender<BTreeMap<VmId, Live>>,
     rules: Option<guest_net::Input>,
     heartbeat: Heartbeat,
     height: watch::Receiver<Option<u64>>,
@@ -233,53 +157,14 @@ struct Agent {
     complaints: BTreeMap<String, String>,
 }
 
-/// Tells init that the loop turns, and once that the agent is ready.
-struct Heartbeat {
-    init: Option<Init>,
-    last: Option<Instant>,
-    ready: bool,
-}
-
-impl Heartbeat {
-    fn connect() -> Self {
-        let init = Init::connect(Path::new(node_api::init::SOCKET));
-        let init = init.map_err(|error| tracing::warn!("init: {}", chain(&error))).ok();
-        Self {
-            init,
-            last: None,
-            ready: false,
-        }
-    }
-
-    fn tell(&mut self, request: Request) {
-        let Some(init) = &mut self.init else {
-            return;
-        };
-        if let Err(error) = init.tell(request) {
-            tracing::warn!("init: {}", chain(&error));
-            self.init = Init::connect(Path::new(node_api::init::SOCKET)).ok();
-        }
-    }
-
-    fn beat(&mut self, ready: bool) {
-        if self.last.is_none_or(|last| last.elapsed() >= init_client::INTERVAL) {
-            self.last = Some(Instant::now());
-            self.tell(Request::Alive);
-        }
-        if ready && !self.ready {
-            self.ready = true;
-            self.tell(Request::Ready);
-        }
-    }
-}
-
 impl Agent {
     /// Everything up to the loop. Waits for a data disk for as long as it takes.
     async fn start(settings: Settings) -> Result<(Self, Serving), AgentError> {
-        let mut heartbeat = Heartbeat::connect();
+        let socket = node_api::init::SOCKET.into();
+        let heartbeat = Heartbeat::start(socket, Pace::default()).map_err(io_error("start the heartbeat"))?;
         let network = Network::start()?;
         let mut storage = Storage::new(Places::default(), settings.erase.clone());
-        let (keys, record, home) = wait_for_home(&mut storage, &mut heartbeat).await?;
+        let (keys, record, home) = wait_for_home(&mut storage, &heartbeat).await?;
         let link = LinkKey::from_seed(&keys.link_key().to_bytes());
         let any = SocketAddr::from((Ipv4Addr::UNSPECIFIED, settings.port));
         let endpoint = Endpoint::bind(&link, any).await?;
@@ -296,17 +181,22 @@ impl Agent {
         let images = Images::open(endpoint.clone(), &home).await?;
         let vms = Vms::adopt(Arc::clone(&shared), images.clone(), network.links.clone())
             .map_err(io_error("find monitors"))?;
-        for (id, slot) in vms.slots() {
-            say(&format!("adopted the running workload {id} in place {}", slot.number()));
+        for (id, vm) in vms.live() {
+            say(&format!(
+                "adopted the running workload {id} in place {}",
+                vm.slot.number()
+            ));
         }
         let (statement, said) = watch::channel(None);
-        let (slots, seen) = watch::channel(vms.slots());
+        let (live, seen) = watch::channel(vms.live());
         tokio::spawn(guests::run(Arc::clone(&shared), seen));
         let server = Arc::new(Server {
             shared: Arc::clone(&shared),
             images: images.clone(),
             run: RUN.into(),
-            slots: slots.subscribe(),
+            live: live.subscribe(),
+            tunnels: Quota::new(MAX_TUNNELS),
+            logs: Quota::new(MAX_LOGS),
         });
         let protocols = Protocols::new().with(protocol::NODE, move |connection| serve(Arc::clone(&server), connection));
         let serving = endpoint.serve(protocols);
@@ -330,9 +220,10 @@ impl Agent {
             shared,
             vms,
             images,
+            collecting: None,
             identity: id,
             statement,
-            slots,
+            live,
             rules: None,
             heartbeat,
             height,
@@ -344,7 +235,10 @@ impl Agent {
     async fn reconcile_forever(&mut self) -> Result<Infallible, AgentError> {
         loop {
             self.cycle().await;
-            tokio::time::sleep(CYCLE).await;
+            tokio::select! {
+                () = tokio::time::sleep(CYCLE) => {}
+                () = self.network.change() => {}
+            }
         }
     }
 
@@ -386,7 +280,10 @@ impl Agent {
             reading: self.storage.reading(),
         };
         self.console.show(uptime(), &status);
-        self.heartbeat.beat(up);
+        self.heartbeat.turned();
+        if up {
+            self.heartbeat.ready();
+        }
     }
 
     /// Sees to it that a disk that has come later holds a copy of the identity as well, and knows the home.
@@ -409,7 +306,7 @@ impl Agent {
             .docket()
             .desired(self.shared.chain_now_ms(), |hash| images.path(hash));
         // Before anything can take a place that has become free, nobody is led to it any more.
-        self.slots.send_replace(self.vms.slots());
+        self.live.send_replace(self.vms.live());
         let mut plan = reconcile::plan(&desired, &observed, uptime());
         self.vms.reserve(&mut plan);
         if self.apply_rules() == Rules::Missing {
@@ -425,6 +322,24 @@ impl Agent {
         self.shared
             .set_waiting(plan.withheld.iter().filter_map(waits).collect());
         self.vms.carry_out(plan);
+        self.collect_images();
+    }
+
+    /// Removes images that nobody needs, on a thread that may wait for the disk.
+    fn collect_images(&mut self) {
+        if !self.collecting.as_ref().is_none_or(JoinHandle::is_finished) {
+            return;
+        }
+        let wanted = self.shared.docket().images(&self.vms.names());
+        let images = self.images.clone();
+        self.collecting = Some(tokio::task::spawn_blocking(move || {
+            match images.collect(&wanted, uptime()) {
+                Ok(gone) => gone
+                    .iter()
+                    .for_each(|image| say(&format!("removed the image {}: no contract needs it", hex(image)))),
+                Err(error) => tracing::warn!("{}", chain(&error)),
+            }
+        }));
     }
 
     /// Says what has failed, for each workload once for as long as it stays the same.
@@ -500,6 +415,7 @@ impl Agent {
         };
         let deadline = Instant::now() + FAREWELL;
         while Instant::now() < deadline && !self.vms.taken().is_empty() {
+            self.heartbeat.turned();
             self.note_outcomes();
             let Ok(observed) = self.vms.observe(self.storage.pool(), 0) else {
                 break;
@@ -510,6 +426,10 @@ impl Agent {
         // They have had their time; nothing more can be done for them.
         self.vms.stop_all().await;
     }
+}
+
+fn hex(hash: &reconcile::ImageHash) -> String {
+    data_encoding::HEXLOWER.encode(hash)
 }
 
 fn announce(action: &reconcile::Action) {
@@ -525,146 +445,4 @@ fn announce(action: &reconcile::Action) {
 enum Rules {
     InForce,
     Missing,
-}
-
-/// Whether a step has brought another data disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Disks {
-    Same,
-    More,
-}
-
-fn step_storage(storage: &mut Storage) -> Disks {
-    let mut disks = Disks::Same;
-    match tokio::task::block_in_place(|| storage.step()) {
-        Ok(events) => {
-            for event in events {
-                say(&event.to_string());
-                if matches!(event, storage::Event::Mounted(_)) {
-                    disks = Disks::More;
-                }
-            }
-        }
-        Err(error) => say(&format!("list the disks: {error}")),
-    }
-    disks
-}
-
-/// Waits until the home is there and the node knows who it is, by the rules of [`home`].
-async fn wait_for_home(
-    storage: &mut Storage,
-    heartbeat: &mut Heartbeat,
-) -> Result<(Identity, home::Record, PathBuf), AgentError> {
-    let began = Instant::now();
-    let mut said = None;
-    loop {
-        let _ = step_storage(storage);
-        let seen = home::Seen {
-            disks: home::observe(storage.pool()),
-            suspects: storage.suspects(),
-            unreadable: storage.unreadable(),
-            quiet: storage.quiet(),
-            drivers_loaded: Path::new(node_api::init::MODULES_LOADED).exists(),
-        };
-        match home::decide(&seen) {
-            home::Step::Open(record) => {
-                if let Some(home) = storage.pool().disk(record.home) {
-                    let directory = home.directory.clone();
-                    return Ok((open_home(storage.pool(), record)?, record, directory));
-                }
-            }
-            home::Step::Wait(home::Wait::NoDisk) if !storage.reading().is_empty() || began.elapsed() <= CHAIN_PAUSE => {
-            }
-            home::Step::Wait(wait) => {
-                if said.as_ref() != Some(&wait) {
-                    say(&wait.to_string());
-                    said = Some(wait);
-                }
-            }
-        }
-        heartbeat.beat(false);
-        tokio::time::sleep(DISK_PAUSE).await;
-    }
-}
-
-/// Finds or makes the identity, and writes it and the record of the home to every data disk.
-fn open_home(pool: &Pool, record: home::Record) -> Result<Identity, AgentError> {
-    let directories = pool.directories();
-    let identity = identity::load_or_make(&directories)?;
-    home::write(record, &directories).map_err(|(path, error)| AgentError::Home(path, error))?;
-    Ok(identity)
-}
-
-fn enrolment(settings: &Settings) -> Option<Enrolment> {
-    let farm = Id::from_hash(Hash::from_bytes(settings.farm?));
-    let key = settings.enrolment_seed.as_ref().map(|seed| SigningKey::from_seed(seed));
-    Some(Enrolment { farm, key })
-}
-
-#[expect(
-    clippy::too_many_arguments,
-    reason = "puts the task together from the agent's parts, once"
-)]
-fn spawn_member(
-    settings: &Settings,
-    endpoint: Endpoint,
-    home: &Path,
-    me: Me,
-    shared: &Arc<Shared>,
-    images: &Images,
-    statement: watch::Receiver<Option<Statement>>,
-    heights: watch::Sender<Option<u64>>,
-) {
-    let Some(genesis) = settings.genesis.map(Hash::from_bytes) else {
-        return say("no chain: boot the farm's own media, or name one with zos.genesis=HASH and zos.peer=KEY@IP:PORT");
-    };
-    let peer = |peer: &settings::PeerAddress| {
-        PeerId::from_bytes(&peer.key)
-            .ok()
-            .and_then(|id| PeerAddress::new(id, vec![peer.address]).ok())
-    };
-    let peers: Vec<PeerAddress> = settings.peers.iter().filter_map(peer).collect();
-    let (shared, images, trust) = (Arc::clone(shared), images.clone(), home.join(TRUST));
-    tokio::spawn(async move {
-        let client = open_chain(endpoint, genesis, peers, &trust).await;
-        say("chain verified from its genesis");
-        let mut heads = client.heads();
-        tokio::spawn(async move {
-            while heads.changed().await.is_ok() {
-                let height = heads.borrow_and_update().as_ref().map(|head| head.height);
-                heights.send_replace(height);
-            }
-        });
-        Member {
-            client,
-            me,
-            shared,
-            images,
-            statement,
-            say,
-        }
-        .run()
-        .await;
-    });
-}
-
-async fn open_chain(endpoint: Endpoint, genesis: Hash, peers: Vec<PeerAddress>, trust: &Path) -> ChainClient {
-    let mut complaint = String::new();
-    let complaints = Complaints::to(say);
-    loop {
-        let (endpoint, peers) = (endpoint.clone(), peers.clone());
-        let opened = ChainClient::open(endpoint, genesis, peers, Some(trust.to_owned()), complaints.clone()).await;
-        let text = match opened {
-            Ok(client) => match client.sync().await {
-                Ok(_) => return client,
-                Err(error) => chain(&error),
-            },
-            Err(error) => chain(&error),
-        };
-        if text != complaint {
-            say(&text);
-            complaint = text;
-        }
-        tokio::time::sleep(CHAIN_PAUSE).await;
-    }
 }
