@@ -16,6 +16,7 @@
 
 mod app;
 mod bot;
+mod journal;
 mod logs;
 mod node;
 mod program;
@@ -33,8 +34,9 @@ use anyhow::{Context, Result};
 
 pub use app::{App, Volume};
 pub use bot::Bot;
+pub use journal::{JOURNAL, JOURNAL_PORT};
 pub use logs::last_lines;
-pub use node::{Node, NodeOptions};
+pub use node::{Node, NodeOptions, NodeWithoutPower};
 pub use programs::Programs;
 pub use stage::Stage;
 pub use tunnel::Tunnel;
