@@ -19,8 +19,7 @@ pub const DEBIAN: [(&str, &str); 3] = [
 
 /// The dynamic loader, for Debian's programs; ours are static.
 const LOADER: &str = "/lib64/ld-linux-x86-64.so.2";
-/// The agent that scenarios use to cause faults from within.
-pub const TEST_AGENT: &str = "/bin/zos-test-agent";
+pub use node_api::image::TEST_AGENT;
 
 /// All programs of an image, sorted. An image with one more or one fewer is not built.
 #[must_use]

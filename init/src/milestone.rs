@@ -12,6 +12,7 @@
 //! | `image verified (N files)` | what is needed to start matches the manifest |
 //! | `modules loaded (N)` | the first round of module loading is done |
 //! | `agent started` | the agent's process exists |
+//! | `test agent started` | in the test flavour of the image alone: the process that causes faults exists |
 //! | `agent ready` | the agent said that it is ready |
 //! | `whole image verified (N files)` | the rest of the image matches as well |
 //! | `stopping (…)` | an ordered end has begun; the reason is in the parentheses |

@@ -17,6 +17,8 @@ pub const MODULES: &str = "/lib/modules";
 pub const AGENT: &str = "/bin/zos-agent";
 /// The micro-VM monitor.
 pub const VMM: &str = "/bin/vmm";
+/// The agent that causes faults from within, for scenarios; in the test flavour of the image alone.
+pub const TEST_AGENT: &str = "/bin/zos-test-agent";
 /// Guest kernel: an ELF `vmlinux`, zstd-compressed.
 pub const GUEST_KERNEL: &str = "/lib/guest/vmlinux.zst";
 /// Guest initial ram file system, an uncompressed cpio.

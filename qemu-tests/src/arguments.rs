@@ -14,6 +14,8 @@ pub(crate) const OVMF_VARIABLES: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
 pub(crate) struct Places<'a> {
     /// Socket on which the harness awaits QEMU.
     pub(crate) qmp: &'a Path,
+    /// Socket on which the harness awaits the second serial line.
+    pub(crate) faults: &'a Path,
     /// The machine's copy of OVMF's variables.
     pub(crate) variables: &'a Path,
 }
@@ -36,6 +38,9 @@ pub(crate) fn arguments(config: &Config, places: Places<'_>) -> Vec<String> {
     line.pair("-smp", config.processors.to_string());
     line.pair("-qmp", format!("unix:{}", escaped(places.qmp)));
     line.words(&["-device", "virtio-rng-pci", "-device", "i6300esb,id=watchdog"]);
+    if config.faults {
+        line.pair("-serial", format!("unix:{}", escaped(places.faults)));
+    }
     if config.on_reset == OnReset::End {
         line.words(&["-no-reboot"]);
     }
@@ -138,6 +143,7 @@ mod tests {
     fn line_of(config: &Config) -> String {
         let places = Places {
             qmp: Path::new("/tmp/q"),
+            faults: Path::new("/tmp/f"),
             variables: Path::new("/tmp/v,1"),
         };
         arguments(
@@ -184,10 +190,11 @@ mod tests {
         let line = line_of(&Config {
             network: false,
             on_reset: OnReset::End,
+            faults: true,
             ..Config::new(boot)
         });
         assert!(
-            line.ends_with("-no-reboot -kernel /k -initrd /i -append quiet a=b"),
+            line.ends_with("-serial unix:/tmp/f -no-reboot -kernel /k -initrd /i -append quiet a=b"),
             "{line}"
         );
     }

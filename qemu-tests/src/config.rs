@@ -23,6 +23,8 @@ pub struct Config {
     pub forwards: Vec<Forward>,
     /// What a reset of the machine by itself does.
     pub on_reset: OnReset,
+    /// Whether it has a second serial line, for [`crate::Faults`].
+    pub faults: bool,
     /// Further arguments for QEMU.
     pub extra: Vec<String>,
 }
@@ -141,6 +143,7 @@ impl Config {
             network: true,
             forwards: Vec::new(),
             on_reset: OnReset::Boot,
+            faults: false,
             extra: Vec::new(),
         }
     }

@@ -10,25 +10,29 @@
 //! ```
 //!
 //! Architecture invariant: nothing reaches into a machine but what reaches a real one: media, cables, power, a serial
-//! line.
+//! line. What a real one does not have is a second serial line, to the test image's own agent ([`Faults`]).
 #![forbid(unsafe_code)]
 
 mod acceleration;
 mod arguments;
 mod config;
 mod console;
+mod faults;
 pub mod grid;
 pub mod http;
+pub mod journal;
 mod keeper;
 mod machine;
 mod media;
 mod place;
 mod ports;
 mod qmp;
+pub mod workload;
 
 pub use acceleration::Acceleration;
 pub use config::{Boot, Bus, Config, Disk, DiskSource, Firmware, Forward, Medium, OnReset, Protocol};
 pub use console::{Console, PANIC};
+pub use faults::{Faults, Process};
 pub use machine::{Cable, Machine};
 pub use media::{boot_directly, iso_with_arguments};
 pub use place::{demo_image, iso, zos_directory};

@@ -12,6 +12,7 @@ use tempfile::TempDir;
 use crate::arguments::{OVMF_VARIABLES, Places, arguments};
 use crate::config::Config;
 use crate::console::Console;
+use crate::faults::Faults;
 use crate::keeper::Keeper;
 use crate::qmp::Qmp;
 
@@ -25,9 +26,11 @@ pub struct Machine {
     pub console: Console,
     /// QEMU's control socket.
     pub qmp: Qmp,
+    /// Its second serial line, if it was given one.
+    pub faults: Option<Faults>,
     keeper: Keeper,
     directory: PathBuf,
-    /// The socket's directory: the machine's own may be too deep for a socket's path.
+    /// The sockets' directory: the machine's own may be too deep for a socket's path.
     _sockets: TempDir,
 }
 
@@ -43,14 +46,17 @@ impl Machine {
         if !variables.exists() && Path::new(OVMF_VARIABLES).exists() {
             fs::copy(OVMF_VARIABLES, &variables).context("copy the firmware's variables")?;
         }
-        let sockets = tempfile::tempdir().context("make a directory for the control socket")?;
+        let sockets = tempfile::tempdir().context("make a directory for sockets")?;
         let socket = sockets.path().join("qmp");
         let listener = UnixListener::bind(&socket).context("open the control socket")?;
+        let second = sockets.path().join("faults");
+        let faults = UnixListener::bind(&second).context("open the second serial line")?;
         let errors = directory.join("qemu.log");
         let line = arguments(
             config,
             Places {
                 qmp: &socket,
+                faults: &second,
                 variables: &variables,
             },
         );
@@ -60,9 +66,11 @@ impl Machine {
             let said = fs::read_to_string(&errors).unwrap_or_default();
             format!("start {QEMU}: {}", said.trim())
         })?;
+        let faults = config.faults.then(|| Faults::accept(&faults)).transpose()?;
         Ok(Self {
             console,
             qmp,
+            faults,
             keeper,
             directory: directory.to_owned(),
             _sockets: sockets,

@@ -56,9 +56,8 @@ pub(crate) fn directory(workspace: &Workspace, profile: Profile) -> PathBuf {
     workspace.programs(directory_of(profile))
 }
 
-/// Builds the programs of an image, without symbols.
-pub(crate) fn binaries(workspace: &Workspace, profile: Profile, flavour: Flavour) -> Result<Binaries> {
-    let built = programs(workspace, profile)?;
+/// Takes the programs of an image, without symbols, from the directory `built` of those of a profile.
+pub(crate) fn binaries(workspace: &Workspace, built: &Path, profile: Profile, flavour: Flavour) -> Result<Binaries> {
     let stripped = workspace.zos("bin").join(directory_of(profile));
     fs::create_dir_all(&stripped).with_context(|| format!("make {}", stripped.display()))?;
     let take = |program: &str| strip(&built.join(program), &stripped.join(program));

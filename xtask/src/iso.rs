@@ -1,7 +1,7 @@
 //! `cargo xtask iso`: the node's bootable image.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use image::{Flavour, Options, Profile};
@@ -56,7 +56,20 @@ pub(crate) fn make(
     out: Option<PathBuf>,
 ) -> Result<PathBuf> {
     setup::ensure(workspace)?;
-    let binaries = build::binaries(workspace, profile, flavour)?;
+    let built = build::programs(workspace, profile)?;
+    put_together(workspace, &built, profile, flavour, arguments, out)
+}
+
+/// Puts the image of programs that are in the directory `built` at `out` or its usual place.
+pub(crate) fn put_together(
+    workspace: &Workspace,
+    built: &Path,
+    profile: Profile,
+    flavour: Flavour,
+    arguments: &[String],
+    out: Option<PathBuf>,
+) -> Result<PathBuf> {
+    let binaries = build::binaries(workspace, built, profile, flavour)?;
     let out = match out {
         Some(out) => std::path::absolute(out).context("find the current directory")?,
         None => place(workspace, flavour),

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use image::{Flavour, Profile};
 
 use crate::workspace::Workspace;
-use crate::{console, iso, process, setup};
+use crate::{build, console, iso, process, setup};
 
 /// Scenarios: the integration tests of qemu-tests.
 const SCENARIOS: &str = "package(qemu-tests) & kind(test)";
@@ -27,7 +27,10 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     setup::ensure(workspace)?;
     let nextest = tool(workspace, "cargo-nextest")?;
     if !arguments.fast {
-        iso::make(workspace, Profile::Dev, Flavour::Release, &[], None)?;
+        let built = build::programs(workspace, Profile::Dev)?;
+        for flavour in [Flavour::Release, Flavour::Test] {
+            iso::put_together(workspace, &built, Profile::Dev, flavour, &[], None)?;
+        }
         image::demo::build(&workspace.sources(), &workspace.zos("demo-image"))?;
     }
     let mut command = workspace.cargo_tool(&nextest);

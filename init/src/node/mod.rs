@@ -23,6 +23,7 @@ use crate::{
     verify::Image,
 };
 use running::{Node, Notice, Notices};
+use services::Service;
 
 /// Part of the memory, in percent, that firmware and kernel may keep from what the machine's maker states.
 const RESERVED_PERCENT: u64 = 12;
@@ -49,12 +50,13 @@ pub fn run() -> ! {
     let mounted = mounts::apply(NODE, Path::new("/"));
     console::open("init");
     match mounted.map_err(BootError::from).and_then(|()| boot()) {
-        Ok(node) => node.run(),
+        Ok((node, services)) => node.run(&services),
         Err(error) => ending::fatal(&console::chain(&error)),
     }
 }
 
-fn boot() -> Result<Node, BootError> {
+/// Returns the machine that is to run, and its services.
+fn boot() -> Result<(Node, Vec<Service>), BootError> {
     console::say("mounts");
     refuse_too_little_memory();
     let image = match Image::open(Path::new("/")) {
@@ -71,8 +73,9 @@ fn boot() -> Result<Node, BootError> {
     }
     configure();
     node.wait_for_devices(DEVICES_PATIENCE);
+    let services = services::of_image(|path| image.lists(path));
     check_rest_when_idle(image, notices).map_err(prepare("image thread"))?;
-    Ok(node)
+    Ok((node, services))
 }
 
 /// Says so and powers off when the machine has less memory than a node needs. This comes before the image is checked:

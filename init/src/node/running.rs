@@ -21,7 +21,7 @@ use rustix::system::{RebootCommand, reboot};
 
 use super::{
     control::Control,
-    services::{self, AGENT_SERVICE, SERVICES},
+    services::{self, AGENT_SERVICE, SERVICES, Service},
     supervisor::Supervisor,
     watchdog::{FEED_EVERY, Proof, Watchdog},
 };
@@ -141,8 +141,8 @@ impl Node {
     }
 
     /// Starts the services and runs until the machine ends.
-    pub fn run(self) -> ! {
-        let prepared = services::order(SERVICES)
+    pub fn run(self, services: &[Service]) -> ! {
+        let prepared = services::order(services)
             .map_err(io::Error::other)
             .and_then(Supervisor::new)
             .and_then(|supervisor| Ok((supervisor, Control::listen(Path::new(SOCKET))?)));

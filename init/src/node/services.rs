@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use node_api::{image::AGENT, init::LIVENESS_MS};
+use node_api::{
+    image::{AGENT, TEST_AGENT},
+    init::LIVENESS_MS,
+};
 
 use crate::supervise::{Backoff, Liveness, Readiness, Restart, Spec};
 
@@ -48,6 +51,34 @@ pub const SERVICES: &[Service] = &[Service {
         stop: Duration::from_secs(60),
     },
 }];
+
+/// Services of images that have their program; the image for farms has none of them.
+const OPTIONAL: &[Service] = &[Service {
+    name: "test-agent",
+    program: TEST_AGENT,
+    arguments: &[],
+    after: &[],
+    milestone: "test agent",
+    spec: Spec {
+        backoff: Backoff {
+            first: Duration::from_secs(1),
+            most: Duration::from_secs(30),
+        },
+        healthy: Duration::from_secs(60),
+        restart: Restart::Always,
+        readiness: Readiness::Spawned,
+        liveness: None,
+        stop: Duration::from_secs(1),
+    },
+}];
+
+/// The services of an image, of which `lists` says whether its manifest lists a path. An optional program that is there
+/// without being listed has been refused with the whole image before.
+#[must_use]
+pub fn of_image(lists: impl Fn(&str) -> bool) -> Vec<Service> {
+    let optional = OPTIONAL.iter().filter(|service| lists(service.program));
+    SERVICES.iter().chain(optional).copied().collect()
+}
 
 /// Why a table has no order.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -104,6 +135,16 @@ mod tests {
     fn the_nodes_table_has_an_order_and_the_agent() {
         let names: Vec<_> = order(SERVICES).unwrap().iter().map(|service| service.name).collect();
         assert_eq!(names, [AGENT_SERVICE]);
+    }
+
+    #[test]
+    fn optional_service_runs_only_where_the_manifest_lists_its_program() {
+        let names = |listed: &[&str]| -> Vec<&str> {
+            let services = order(&of_image(|path| listed.contains(&path))).unwrap();
+            services.iter().map(|service| service.name).collect()
+        };
+        assert_eq!(names(&[AGENT]), [AGENT_SERVICE]);
+        assert_eq!(names(&[AGENT, TEST_AGENT]), [AGENT_SERVICE, "test-agent"]);
     }
 
     #[test]

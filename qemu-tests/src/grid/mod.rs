@@ -16,6 +16,7 @@
 
 mod app;
 mod bot;
+mod journal;
 mod logs;
 mod node;
 mod program;
@@ -33,8 +34,9 @@ use anyhow::{Context, Result};
 
 pub use app::{App, Volume};
 pub use bot::Bot;
+pub use journal::{JOURNAL, JOURNAL_PORT};
 pub use logs::last_lines;
-pub use node::{Node, NodeOptions};
+pub use node::{Node, NodeOptions, NodeWithoutPower};
 pub use programs::Programs;
 pub use stage::Stage;
 pub use tunnel::Tunnel;
@@ -198,8 +200,16 @@ impl Grid {
     /// # Errors
     /// If the customer's bot refuses.
     pub fn push_demo(&self, layout: &Path) -> Result<()> {
+        self.push(layout, "demo")
+    }
+
+    /// Publishes the image layout at `layout` as the customer's image `name`.
+    ///
+    /// # Errors
+    /// If the customer's bot refuses.
+    pub fn push(&self, layout: &Path, name: &str) -> Result<()> {
         let layout = layout.display().to_string();
-        self.customer.run(&["image", "push", &layout, "demo"]).map(drop)
+        self.customer.run(&["image", "push", &layout, name]).map(drop)
     }
 
     /// Boots a node that joins the farm.

@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 
 use super::Grid;
 use crate::config::{Bus, Config, Disk, Firmware, Protocol};
+use crate::faults::Faults;
 use crate::machine::Machine;
 use crate::media::iso_with_arguments;
 use crate::ports::free_udp_port;
@@ -38,6 +39,8 @@ pub struct NodeOptions {
     pub disk_bytes: u64,
     /// Memory in MiB.
     pub memory_mib: u32,
+    /// Whether its image is of the test flavour, with an agent that causes faults.
+    pub faults: bool,
 }
 
 impl NodeOptions {
@@ -52,6 +55,7 @@ impl NodeOptions {
             disks: Vec::new(),
             disk_bytes: 3 << 30,
             memory_mib: MEMORY,
+            faults: false,
         }
     }
 }
@@ -63,6 +67,27 @@ pub struct Node {
     pub machine: Machine,
     config: Config,
     directory: PathBuf,
+}
+
+/// A node whose power was cut.
+#[derive(Debug)]
+pub struct NodeWithoutPower {
+    config: Config,
+    directory: PathBuf,
+}
+
+impl NodeWithoutPower {
+    /// Switches it on again.
+    ///
+    /// # Errors
+    /// If QEMU does not start.
+    pub fn switch_on(self) -> Result<Node> {
+        Ok(Node {
+            machine: Machine::start(&self.config, &self.directory)?,
+            config: self.config,
+            directory: self.directory,
+        })
+    }
 }
 
 impl Node {
@@ -83,6 +108,7 @@ impl Node {
         let mut config = Config::iso(iso, options.firmware)
             .memory_mib(options.memory_mib)
             .forward(Protocol::Udp, link, LINK);
+        config.faults = options.faults;
         config.disks.clone_from(&options.disks);
         if options.disk_bytes > 0 {
             let disk = directory.join("disk.img");
@@ -106,12 +132,25 @@ impl Node {
     /// # Errors
     /// If QEMU does not start.
     pub fn restart(self) -> Result<Self> {
+        self.cut_power().switch_on()
+    }
+
+    /// Cuts its power.
+    #[must_use]
+    pub fn cut_power(self) -> NodeWithoutPower {
         self.machine.cut_power();
-        Ok(Self {
-            machine: Machine::start(&self.config, &self.directory)?,
+        NodeWithoutPower {
             config: self.config,
             directory: self.directory,
-        })
+        }
+    }
+
+    /// The agent that causes faults in it.
+    ///
+    /// # Errors
+    /// If the node was made without one.
+    pub fn faults(&mut self) -> Result<&mut Faults> {
+        self.machine.faults.as_mut().context("the node has no test agent")
     }
 
     /// Waits until the agent is started.
@@ -147,6 +186,14 @@ impl Node {
         Ok(said
             .split_once(": ")
             .map_or(said.clone(), |(_, capacity)| capacity.to_owned()))
+    }
+
+    /// Waits until somebody in the machine says a line that has `text` in it.
+    ///
+    /// # Errors
+    /// If nobody does within three minutes.
+    pub fn hear(&mut self, text: &str) -> Result<String> {
+        self.machine.console.wait_for(text, STEP)
     }
 
     /// Waits until the agent says a line that begins with `text`, and returns the rest of it.

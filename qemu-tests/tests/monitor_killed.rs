@@ -1,0 +1,44 @@
+//! The monitor is killed: the workload is back by itself, its volume intact.
+
+use std::path::Path;
+
+use anyhow::Result;
+use image::Flavour;
+use qemu_tests::grid::{Grid, JOURNAL, NodeOptions, Terms};
+use qemu_tests::iso;
+
+#[test]
+fn workload_of_a_killed_monitor_is_back_by_itself_with_its_volume() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let options = NodeOptions {
+        faults: true,
+        ..NodeOptions::new("node", iso(Flavour::Test)?)
+    };
+    let (grid, mut node) = Grid::with_node(directory.path(), &Terms::default(), &options)?;
+    let contract = grid.deploy_journal(Path::new(env!("CARGO_BIN_EXE_journal")))?;
+    let starting = format!("starting the workload {contract}");
+    node.say(&starting)?;
+    let before = grid.journal()?.status_after(50)?;
+    assert_eq!(before.found, 0, "its volume was empty");
+    let agent = node.faults()?.agent()?;
+
+    let killed = node.faults()?.kill_monitor(&contract)?;
+    node.say(&starting)?;
+    let tunnel = grid.journal()?;
+    let after = tunnel.status()?;
+    assert_ne!(after.boot, before.boot, "it is another micro-VM");
+    assert!(after.found >= before.flushed, "{before:?} and then {after:?}");
+    assert!(tunnel.whole_records()? >= after.found, "all records are whole");
+    tunnel.status_after(after.found + 10)?;
+    assert_ne!(node.faults()?.monitor(&contract)?, killed);
+    assert_eq!(node.faults()?.agent()?, agent, "the agent was not concerned");
+    let deployment = grid.customer().deployment(JOURNAL)?;
+    assert_eq!(deployment["state"], "active", "{deployment}");
+    assert!(
+        deployment["contract"]
+            .as_str()
+            .is_some_and(|id| id.starts_with(&contract)),
+        "{deployment}"
+    );
+    Ok(())
+}
