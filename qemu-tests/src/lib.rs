@@ -25,6 +25,7 @@ mod media;
 mod place;
 mod ports;
 mod qmp;
+pub mod workload;
 
 pub use acceleration::Acceleration;
 pub use config::{Boot, Bus, Config, Disk, DiskSource, Firmware, Forward, Medium, OnReset, Protocol};

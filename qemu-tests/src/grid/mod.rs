@@ -192,8 +192,16 @@ impl Grid {
     /// # Errors
     /// If the customer's bot refuses.
     pub fn push_demo(&self, layout: &Path) -> Result<()> {
+        self.push(layout, "demo")
+    }
+
+    /// Publishes the image layout at `layout` as the customer's image `name`.
+    ///
+    /// # Errors
+    /// If the customer's bot refuses.
+    pub fn push(&self, layout: &Path, name: &str) -> Result<()> {
         let layout = layout.display().to_string();
-        self.customer.run(&["image", "push", &layout, "demo"]).map(drop)
+        self.customer.run(&["image", "push", &layout, name]).map(drop)
     }
 
     /// Boots a node that joins the farm.
