@@ -10,7 +10,7 @@ use chain_client::protocol::{Answer, DEADLINE, MAX_ANSWER, MAX_REQUEST, Request}
 use ledger::body::ContractState;
 use ledger::consensus::{CommitSignature, VoteKind, vote_bytes};
 use ledger::record::Body;
-use ledger::{CertifiedHeader, SigningKey, Timestamp, Validator, ValidatorSet};
+use ledger::{CertifiedHeader, Height, SigningKey, Timestamp, Validator, ValidatorSet};
 use peer_link::{
     Connections, Endpoint, Limits, LinkError, LinkKey, PeerAddress, Protocols, Serving, Stream, protocol,
     serve_requests,
@@ -21,6 +21,8 @@ use tokio::runtime::Runtime;
 const MAX_KEPT: usize = 256;
 /// How often a silent peer looks whether it still is.
 const SILENT: Duration = Duration::from_millis(100);
+/// By how many blocks a header that it makes is ahead.
+const AHEAD: Height = 1_000;
 /// Longest silence between two heads of the honest peer.
 const HEADS: Duration = Duration::from_secs(60);
 
@@ -224,9 +226,11 @@ fn distort(lie: Lie, answer: &mut Answer) {
     }
 }
 
-/// Puts the liar's own signature under a header.
+/// Makes a header far ahead of the chain's, which no honest peer knows yet, and puts the liar's own signature under it.
 fn certify(lie: Lie, head: &mut CertifiedHeader) {
     let key = SigningKey::from_seed(&[66; 32]);
+    head.header.height += AHEAD;
+    head.certificate.height = head.header.height;
     if lie == Lie::ValidatorSet {
         let own = Validator {
             key: key.public(),
@@ -236,12 +240,12 @@ fn certify(lie: Lie, head: &mut CertifiedHeader) {
         let set = ValidatorSet::new(vec![own]).expect("one validator with power is a set");
         head.header.validators = set.hash();
         head.header.next_validators = set.hash();
-        head.certificate.block = head.header.id();
         head.certificate.signatures = vec![CommitSignature {
             validator: key.public(),
             signature: key.sign_bytes(&[]),
         }];
     }
+    head.certificate.block = head.header.id();
     let (chain, certificate) = (head.header.chain, &mut head.certificate);
     let block = Some(certificate.block);
     let bytes = vote_bytes(chain, VoteKind::Precommit, certificate.height, certificate.round, block);
