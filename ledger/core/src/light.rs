@@ -244,20 +244,19 @@ impl LightClient {
                     trusted: head.height,
                 });
             }
-            if header.height == head.height {
-                let (height, trusted) = (head.height, head.id());
-                return if id == trusted {
-                    Ok(())
-                } else {
-                    Err(LightError::ConflictingHead {
-                        height,
-                        given: id,
-                        trusted,
-                    })
-                };
+            if id == head.id() {
+                return Ok(());
             }
         }
         self.check_certificate(certified, id)?;
+        // Only what is certified as well conflicts; anything else is a forgery like every other.
+        if let Some(head) = self.head.as_ref().filter(|head| head.height == header.height) {
+            return Err(LightError::ConflictingHead {
+                height: head.height,
+                given: id,
+                trusted: head.id(),
+            });
+        }
         if header.next_validators != header.validators {
             let set = certified
                 .handover

@@ -757,6 +757,17 @@ fn a_peer_that_lies_is_refused_by_the_name_of_the_check() {
     elsewhere.header.chain = Hash::ZERO;
     assert!(matches!(fresh.advance(&elsewhere), Err(LightError::OtherChain(_))));
     fresh.advance(&newest).unwrap();
+    // At the verified height too, another block is a forgery, unless the validators certified it as well.
+    assert!(matches!(fresh.advance(&forged), Err(LightError::ForgedCertificate(_))));
+    assert!(matches!(
+        fresh.advance(&other_set),
+        Err(LightError::WrongValidatorSet { .. })
+    ));
+    let twin = world.certify(&Block {
+        header: forged.header,
+        transactions: vec![],
+    });
+    assert!(matches!(fresh.advance(&twin), Err(LightError::ConflictingHead { .. })));
     assert_eq!(fresh.height(), world.light.height());
     assert!(matches!(
         LightClient::new(Hash::ZERO, &world.genesis),
