@@ -22,6 +22,7 @@ pub mod http;
 mod keeper;
 mod machine;
 mod media;
+pub mod network;
 mod place;
 mod ports;
 mod qmp;

@@ -1,12 +1,13 @@
 //! A node: the image with the farm's media, in QEMU.
 
 use std::fs::File;
-use std::path::PathBuf;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use super::Grid;
+use super::Bot;
 use crate::config::{Bus, Config, Disk, Firmware, Protocol};
 use crate::machine::Machine;
 use crate::media::iso_with_arguments;
@@ -20,6 +21,8 @@ const BOOT: Duration = Duration::from_secs(180);
 const STEP: Duration = Duration::from_secs(180);
 /// Memory in MiB.
 const MEMORY: u32 = 2048;
+/// Its empty disk, in its directory.
+const DISK: &str = "disk.img";
 
 /// How a node is made.
 #[derive(Debug, Clone)]
@@ -36,6 +39,8 @@ pub struct NodeOptions {
     pub disk_bytes: u64,
     /// Memory in MiB.
     pub memory_mib: u32,
+    /// Further arguments for QEMU.
+    pub extra: Vec<String>,
 }
 
 impl NodeOptions {
@@ -49,6 +54,7 @@ impl NodeOptions {
             disks: Vec::new(),
             disk_bytes: 3 << 30,
             memory_mib: MEMORY,
+            extra: Vec::new(),
         }
     }
 }
@@ -63,20 +69,22 @@ pub struct Node {
 }
 
 impl Node {
-    pub(super) fn boot(grid: &Grid, options: &NodeOptions) -> Result<Self> {
-        let directory = grid.directory().join(&options.name);
+    /// Boots a node of the only farm of `farmer`, its files below `grid`; it asks `peer` for the chain.
+    pub(super) fn boot(grid: &Path, farmer: &Bot, peer: &str, options: &NodeOptions) -> Result<Self> {
+        let directory = grid.join(&options.name);
         std::fs::create_dir_all(&directory).with_context(|| format!("make {}", directory.display()))?;
         let link = free_udp_port().context("find a port for a node")?;
         let iso = directory.join("zos.iso");
         let advertise = format!("zos.advertise=127.0.0.1:{link}");
         iso_with_arguments(&options.iso, &[&advertise], &iso)?;
-        grid.write_media(&iso, &options.name)?;
+        farmer.write_media(peer, &directory.join("media.json"), &iso)?;
         let mut config = Config::iso(iso, options.firmware)
             .memory_mib(options.memory_mib)
             .forward(Protocol::Udp, link, LINK);
         config.disks.clone_from(&options.disks);
+        config.extra.clone_from(&options.extra);
         if options.disk_bytes > 0 {
-            let disk = directory.join("disk.img");
+            let disk = directory.join(DISK);
             let made = File::create(&disk).and_then(|file| file.set_len(options.disk_bytes));
             made.with_context(|| format!("make {}", disk.display()))?;
             // A virtio disk calls itself a rotating one.
@@ -103,6 +111,23 @@ impl Node {
             config: self.config,
             directory: self.directory,
         })
+    }
+
+    /// Where its peer link is on this computer.
+    #[must_use]
+    pub fn link(&self) -> SocketAddrV4 {
+        let forwarded = self.config.forwards.iter().find(|forward| forward.machine == LINK);
+        SocketAddrV4::new(Ipv4Addr::LOCALHOST, forwarded.map_or(0, |forward| forward.host))
+    }
+
+    /// Destroys it: its power is cut, and its own disk is gone with all that was on it.
+    ///
+    /// # Errors
+    /// If it has no such disk.
+    pub fn destroy(self) -> Result<()> {
+        self.machine.cut_power();
+        let disk = self.directory.join(DISK);
+        std::fs::remove_file(&disk).with_context(|| format!("destroy {}", disk.display()))
     }
 
     /// Waits until the agent is started.
