@@ -24,6 +24,7 @@ pub mod journal;
 mod keeper;
 mod machine;
 mod media;
+pub mod nbd;
 pub mod network;
 mod place;
 mod ports;

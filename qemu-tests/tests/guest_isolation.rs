@@ -61,7 +61,7 @@ impl Guest {
         let tunnel = grid.customer().tunnel(name, 80)?;
         tunnel.first_answer("/")?;
         let own = format!("own {INTERNET}:9");
-        let outcome = &attempt(&tunnel, &[own.clone()])?[&own];
+        let outcome = &attempt(&tunnel, std::slice::from_ref(&own))?[&own];
         let address = outcome
             .strip_prefix("answered ")
             .context("the guest has an address")?
