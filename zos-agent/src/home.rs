@@ -43,8 +43,10 @@ pub struct Record {
 impl Record {
     fn parse(text: &str) -> Option<Self> {
         let mut words = text.strip_suffix('\n')?.split(' ');
-        let record = (words.next()? == MAGIC).then_some(())?;
-        let ((), generation, home) = (record, words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+        if words.next()? != MAGIC {
+            return None;
+        }
+        let (generation, home) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
         words.next().is_none().then_some(Self { generation, home })
     }
 }
