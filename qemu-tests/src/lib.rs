@@ -24,6 +24,7 @@ pub mod journal;
 mod keeper;
 mod machine;
 mod media;
+pub mod network;
 mod place;
 mod ports;
 mod qmp;

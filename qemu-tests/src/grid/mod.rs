@@ -16,6 +16,7 @@
 
 mod app;
 mod bot;
+mod farm;
 mod journal;
 mod logs;
 mod node;
@@ -28,12 +29,12 @@ mod validator;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 
 pub use app::{App, Volume};
 pub use bot::Bot;
+pub use farm::Terms;
 pub use journal::{JOURNAL, JOURNAL_PORT};
 pub use logs::last_lines;
 pub use node::{Node, NodeOptions, NodeWithoutPower};
@@ -52,38 +53,11 @@ pub const CUSTOMER_TOKENS: u32 = 1_000;
 /// A running grid. Dropping it ends everything in it.
 #[derive(Debug)]
 pub struct Grid {
+    programs: Programs,
     directory: PathBuf,
     farmer: Bot,
     customer: Bot,
     validator: Validator,
-}
-
-/// What a farm asks of its customers.
-#[derive(Debug, Clone)]
-pub struct Terms {
-    /// Length of a period.
-    pub period: Duration,
-    /// How long report and receipt are waited for.
-    pub grace: Duration,
-    /// In what time a node must acknowledge a contract.
-    pub acknowledge: Duration,
-    /// In what time a workload must run.
-    pub deploy: Duration,
-    /// Periods in a row without a report after which a contract fails.
-    pub missed_limit: u32,
-}
-
-impl Default for Terms {
-    /// Short enough to see periods pass, long enough for a machine that is emulated on a busy computer.
-    fn default() -> Self {
-        Self {
-            period: Duration::from_secs(10),
-            grace: Duration::from_secs(10),
-            acknowledge: Duration::from_secs(90),
-            deploy: Duration::from_secs(600),
-            missed_limit: 12,
-        }
-    }
 }
 
 impl Grid {
@@ -102,6 +76,7 @@ impl Grid {
             bot.serve()?;
         }
         Ok(Self {
+            programs: programs.clone(),
             directory,
             farmer,
             customer,
@@ -151,48 +126,23 @@ impl Grid {
         &self.customer
     }
 
+    /// Starts the 3bot of one more farmer, who has nothing yet, and waits until it stands on the chain.
+    ///
+    /// # Errors
+    /// If it cannot be made, started or does not get ready. The error has what it said.
+    pub fn add_farmer(&self, name: &str) -> Result<Bot> {
+        let mut farmer = Bot::init(&self.programs, &self.directory, name)?;
+        farmer.join(self.validator.chain(), self.validator.peer())?;
+        farmer.serve()?;
+        Ok(farmer)
+    }
+
     /// Makes the farmer's farm with its terms, and returns its id.
     ///
     /// # Errors
     /// If the farmer's bot refuses.
     pub fn create_farm(&self, terms: &Terms) -> Result<String> {
-        let id = self.farmer.run(&[
-            "farm",
-            "create",
-            "home",
-            "--country",
-            "BE",
-            "--lat",
-            "51.05",
-            "--lon",
-            "3.72",
-        ])?;
-        let seconds = |time: Duration| format!("{}s", time.as_secs());
-        let missed = terms.missed_limit.to_string();
-        let prices = ["--cru-hour", "1", "--mru-gib-hour", "0.5", "--sru-gib-hour", "0.01"];
-        let rule = [
-            ("--period", seconds(terms.period)),
-            ("--grace", seconds(terms.grace)),
-            ("--acknowledge", seconds(terms.acknowledge)),
-            ("--deploy", seconds(terms.deploy)),
-            ("--missed-limit", missed),
-        ];
-        let rule = rule.iter().flat_map(|(option, value)| [*option, value.as_str()]);
-        let words: Vec<&str> = ["farm", "terms"].into_iter().chain(prices).chain(rule).collect();
-        self.farmer.run(&words)?;
-        Ok(id.trim().to_owned())
-    }
-
-    /// Writes the farm's media into the image at `iso`, with the right to join for one node.
-    ///
-    /// # Errors
-    /// If the farmer's bot refuses or the image has no room for media.
-    pub fn write_media(&self, iso: &Path, name: &str) -> Result<()> {
-        let media = self.directory.join(format!("{name}-media.json"));
-        let (media, iso) = (media.display().to_string(), iso.display().to_string());
-        let peer = self.validator.peer_from(HOST)?;
-        let words = ["farm", "media", "--peer", &peer, "--out", &media, "--iso", &iso];
-        self.farmer.run(&words).map(drop)
+        self.farmer.create_farm("home", terms)
     }
 
     /// Publishes the image layout at `layout` as the customer's image `demo`.
@@ -217,6 +167,14 @@ impl Grid {
     /// # Errors
     /// If its image cannot be made or QEMU does not start.
     pub fn boot_node(&self, options: &NodeOptions) -> Result<Node> {
-        Node::boot(self, options)
+        self.boot_node_of(&self.farmer, options)
+    }
+
+    /// Boots a node that joins the only farm of `farmer`.
+    ///
+    /// # Errors
+    /// As [`Self::boot_node`].
+    pub fn boot_node_of(&self, farmer: &Bot, options: &NodeOptions) -> Result<Node> {
+        Node::boot(&self.directory, farmer, &self.validator.peer_from(HOST)?, options)
     }
 }

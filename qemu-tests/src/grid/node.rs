@@ -1,12 +1,13 @@
 //! A node: the image with the farm's media, in QEMU.
 
 use std::fs::File;
-use std::path::PathBuf;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use super::Grid;
+use super::Bot;
 use crate::config::{Bus, Config, Disk, Firmware, Protocol};
 use crate::faults::Faults;
 use crate::machine::Machine;
@@ -21,6 +22,8 @@ const BOOT: Duration = Duration::from_secs(180);
 const STEP: Duration = Duration::from_secs(180);
 /// Memory in MiB.
 const MEMORY: u32 = 2048;
+/// Its empty disk, in its directory.
+const DISK: &str = "disk.img";
 
 /// How a node is made.
 #[derive(Debug, Clone)]
@@ -41,6 +44,8 @@ pub struct NodeOptions {
     pub memory_mib: u32,
     /// Whether its image is of the test flavour, with an agent that causes faults.
     pub faults: bool,
+    /// Further arguments for QEMU.
+    pub extra: Vec<String>,
 }
 
 impl NodeOptions {
@@ -56,6 +61,7 @@ impl NodeOptions {
             disk_bytes: 3 << 30,
             memory_mib: MEMORY,
             faults: false,
+            extra: Vec::new(),
         }
     }
 }
@@ -91,8 +97,9 @@ impl NodeWithoutPower {
 }
 
 impl Node {
-    pub(super) fn boot(grid: &Grid, options: &NodeOptions) -> Result<Self> {
-        let directory = grid.directory().join(&options.name);
+    /// Boots a node of the only farm of `farmer`, its files below `grid`; it asks `peer` for the chain.
+    pub(super) fn boot(grid: &Path, farmer: &Bot, peer: &str, options: &NodeOptions) -> Result<Self> {
+        let directory = grid.join(&options.name);
         std::fs::create_dir_all(&directory).with_context(|| format!("make {}", directory.display()))?;
         let link = free_udp_port().context("find a port for a node")?;
         let iso = directory.join("zos.iso");
@@ -104,14 +111,15 @@ impl Node {
             .chain([&*advertise])
             .collect();
         iso_with_arguments(&options.iso, &arguments, &iso)?;
-        grid.write_media(&iso, &options.name)?;
+        farmer.write_media(peer, &directory.join("media.json"), &iso)?;
         let mut config = Config::iso(iso, options.firmware)
             .memory_mib(options.memory_mib)
             .forward(Protocol::Udp, link, LINK);
         config.faults = options.faults;
         config.disks.clone_from(&options.disks);
+        config.extra.clone_from(&options.extra);
         if options.disk_bytes > 0 {
-            let disk = directory.join("disk.img");
+            let disk = directory.join(DISK);
             let made = File::create(&disk).and_then(|file| file.set_len(options.disk_bytes));
             made.with_context(|| format!("make {}", disk.display()))?;
             // A virtio disk calls itself a rotating one.
@@ -151,6 +159,23 @@ impl Node {
     /// If the node was made without one.
     pub fn faults(&mut self) -> Result<&mut Faults> {
         self.machine.faults.as_mut().context("the node has no test agent")
+    }
+
+    /// Where its peer link is on this computer.
+    #[must_use]
+    pub fn link(&self) -> SocketAddrV4 {
+        let forwarded = self.config.forwards.iter().find(|forward| forward.machine == LINK);
+        SocketAddrV4::new(Ipv4Addr::LOCALHOST, forwarded.map_or(0, |forward| forward.host))
+    }
+
+    /// Destroys it: its power is cut, and its own disk is gone with all that was on it.
+    ///
+    /// # Errors
+    /// If it has no such disk.
+    pub fn destroy(self) -> Result<()> {
+        self.machine.cut_power();
+        let disk = self.directory.join(DISK);
+        std::fs::remove_file(&disk).with_context(|| format!("destroy {}", disk.display()))
     }
 
     /// Waits until the agent is started.
