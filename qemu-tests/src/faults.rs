@@ -87,6 +87,36 @@ impl Faults {
         page.with_context(|| format!("the guest gave no page: {answer}"))
     }
 
+    /// Bytes of memory that PID 1 holds.
+    ///
+    /// # Errors
+    /// If the machine does not answer.
+    pub fn init_memory(&mut self) -> Result<u64> {
+        self.memory("memory init")
+    }
+
+    /// Bytes of memory that the node's agent holds.
+    ///
+    /// # Errors
+    /// If there is none or the machine does not answer.
+    pub fn agent_memory(&mut self) -> Result<u64> {
+        self.memory("memory agent")
+    }
+
+    /// Bytes of memory that the monitor of a contract holds beyond its guest's `guest` bytes.
+    ///
+    /// # Errors
+    /// If there is none or the machine does not answer.
+    pub fn monitor_memory(&mut self, contract: &str, guest: u64) -> Result<u64> {
+        self.memory(&format!("memory monitor {contract} {guest}"))
+    }
+
+    fn memory(&mut self, line: &str) -> Result<u64> {
+        let answer = self.ask(line)?;
+        let bytes = answer.strip_prefix("memory ").and_then(|bytes| bytes.parse().ok());
+        bytes.with_context(|| format!("{line}: {answer}"))
+    }
+
     fn process(&mut self, line: &str) -> Result<Process> {
         let answer = self.ask(line)?;
         process(&answer).with_context(|| format!("{line}: {answer}"))

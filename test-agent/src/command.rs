@@ -9,6 +9,12 @@ pub(crate) enum Command {
     Agent,
     /// Which process a contract's monitor is.
     Monitor(String),
+    /// How much memory PID 1 holds.
+    InitMemory,
+    /// How much memory the agent holds.
+    AgentMemory,
+    /// How much memory a contract's monitor holds beyond its guest's, which has so many bytes.
+    MonitorMemory(String, u64),
     /// Kill the agent.
     KillAgent,
     /// Kill a contract's monitor.
@@ -54,6 +60,12 @@ impl Command {
         match words.as_slice() {
             ["agent"] => Ok(Self::Agent),
             ["monitor", contract] => Ok(Self::Monitor((*contract).to_owned())),
+            ["memory", "init"] => Ok(Self::InitMemory),
+            ["memory", "agent"] => Ok(Self::AgentMemory),
+            ["memory", "monitor", contract, guest] => {
+                let guest = guest.parse().map_err(|_| Refusal::Unknown)?;
+                Ok(Self::MonitorMemory((*contract).to_owned(), guest))
+            }
             ["kill", "agent"] => Ok(Self::KillAgent),
             ["kill", "monitor", contract] => Ok(Self::KillMonitor((*contract).to_owned())),
             ["get", address, path] => {
@@ -76,7 +88,14 @@ mod tests {
         assert_eq!(Command::parse(" kill  agent\r").unwrap(), Command::KillAgent);
         let get = Command::Get(SocketAddr::from(([100, 64, 0, 2], 80)), "/".to_owned());
         assert_eq!(Command::parse("get 100.64.0.2:80 /").unwrap(), get);
-        for line in ["", "kill", "kill init", "kill agent now", "get here /"] {
+        for line in [
+            "",
+            "kill",
+            "kill init",
+            "kill agent now",
+            "get here /",
+            "memory monitor 0a",
+        ] {
             assert!(Command::parse(line).is_err(), "{line:?}");
         }
     }

@@ -7,6 +7,8 @@
 //! |---|---|---|
 //! | `agent` | nothing | `process PID START` |
 //! | `monitor CONTRACT` | nothing | `process PID START` |
+//! | `memory init`, `memory agent` | nothing | `memory BYTES`, what is resident |
+//! | `memory monitor CONTRACT BYTES` | nothing | the same without a guest's memory of BYTES |
 //! | `kill agent` | the node's agent gets SIGKILL | `killed PID START` |
 //! | `kill monitor CONTRACT` | the monitor gets SIGKILL | `killed PID START` |
 //! | `get IP:PORT PATH` | asks a guest for a page by HTTP | `page BODY`, of which the first line |
@@ -17,6 +19,7 @@
 #![forbid(unsafe_code)]
 
 mod command;
+mod memory;
 mod page;
 mod processes;
 mod serial;
@@ -25,6 +28,7 @@ use std::{path::Path, process::ExitCode};
 
 use command::{Command, Refusal};
 use processes::{Found, Processes};
+use rustix::process::Pid;
 
 /// The second serial line.
 const LINE: &str = "/dev/ttyS1";
@@ -46,9 +50,15 @@ fn answer(line: &str) -> String {
 fn carry_out(line: &str) -> Result<String, Refusal> {
     let processes = Processes::of_the_machine();
     let told = |word: &str, Found { pid, start }: Found| format!("{word} {} {start}", pid.as_raw_pid());
+    let memory = |bytes: u64| format!("memory {bytes}");
     Ok(match Command::parse(line)? {
         Command::Agent => told("process", processes.agent()?),
         Command::Monitor(contract) => told("process", processes.monitor(&contract)?),
+        Command::InitMemory => memory(processes.resident(Pid::INIT, None)?),
+        Command::AgentMemory => memory(processes.resident(processes.agent()?.pid, None)?),
+        Command::MonitorMemory(contract, guest) => {
+            memory(processes.resident(processes.monitor(&contract)?.pid, Some(guest))?)
+        }
         Command::KillAgent => told("killed", processes::kill(processes.agent()?)?),
         Command::KillMonitor(contract) => told("killed", processes::kill(processes.monitor(&contract)?)?),
         Command::Get(address, path) => format!("page {}", page::get(address, &path)?),

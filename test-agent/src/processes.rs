@@ -8,7 +8,10 @@ use std::{
 use node_api::image::AGENT;
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::command::{Refusal, failed};
+use crate::{
+    command::{Refusal, failed},
+    memory,
+};
 
 /// Where the kernel shows processes, and the groups that monitors are in.
 #[derive(Debug)]
@@ -62,6 +65,16 @@ impl Processes {
             is_meant.then_some(Found { pid, start })
         });
         only(found.collect())
+    }
+
+    /// Bytes of memory that a process holds, without mappings of `guest` bytes or more.
+    pub(crate) fn resident(&self, pid: Pid, guest: Option<u64>) -> Result<u64, Refusal> {
+        let smaps = self.proc.join(pid.as_raw_pid().to_string()).join("smaps");
+        let smaps = fs::read_to_string(smaps).map_err(failed("read the mappings"))?;
+        memory::resident(&smaps, guest).ok_or_else(|| Refusal::Failed {
+            step: "read the mappings",
+            source: io::ErrorKind::InvalidData.into(),
+        })
     }
 }
 
