@@ -15,7 +15,7 @@ const BOOT: Duration = Duration::from_secs(180);
 /// From one line to the next.
 const STEP: Duration = Duration::from_secs(90);
 /// The slot into which a disk is plugged while the machine runs.
-const SLOT: &str = "pcie-root-port,id=slot,chassis=1";
+const SLOT: &str = "pcie-root-port,id=late-slot,chassis=1";
 
 fn machine(directory: &Path) -> Result<Config> {
     Ok(Config {
@@ -44,7 +44,7 @@ fn machine_with_the_least_memory_and_without_a_disk_waits_and_takes_the_one_that
     config.extra.extend(["-device".to_owned(), SLOT.to_owned()]);
     let mut machine = Machine::start(&config, directory.path())?;
     let line = machine.console.wait_for("agent: no data disk", BOOT)?;
-    assert!(line.contains("attach an empty disk of 1.0 GiB or more"), "{line}");
+    assert!(line.contains("attach an empty disk of 1 GiB or more"), "{line}");
 
     let disk = directory.path().join("disk.img");
     File::create(&disk)
@@ -55,7 +55,7 @@ fn machine_with_the_least_memory_and_without_a_disk_waits_and_takes_the_one_that
         "blockdev-add",
         &json!({ "driver": "raw", "node-name": "late", "file": file }),
     )?;
-    let device = json!({ "driver": "virtio-blk-pci", "drive": "late", "serial": "late", "bus": "slot" });
+    let device = json!({ "driver": "virtio-blk-pci", "drive": "late", "serial": "late", "bus": "late-slot" });
     machine.qmp.execute("device_add", &device)?;
     machine.console.wait_for("agent: identity ", BOOT)?;
     machine.power_off(STEP)

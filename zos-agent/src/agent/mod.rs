@@ -162,9 +162,9 @@ impl Agent {
     async fn start(settings: Settings) -> Result<(Self, Serving), AgentError> {
         let socket = node_api::init::SOCKET.into();
         let heartbeat = Heartbeat::start(socket, Pace::default()).map_err(io_error("start the heartbeat"))?;
-        let network = Network::start()?;
+        let mut network = Network::start()?;
         let mut storage = Storage::new(Places::default(), settings.erase.clone());
-        let (keys, record, home) = wait_for_home(&mut storage, &heartbeat).await?;
+        let (keys, record, home) = network.tend(wait_for_home(&mut storage, &heartbeat)).await?;
         let link = LinkKey::from_seed(&keys.link_key().to_bytes());
         let any = SocketAddr::from((Ipv4Addr::UNSPECIFIED, settings.port));
         let endpoint = Endpoint::bind(&link, any).await?;

@@ -1,6 +1,6 @@
 //! The network as the agent sees it: interfaces, leases, and what follows from them for the guests' rules.
 
-use std::{collections::BTreeSet, net::IpAddr, path::Path};
+use std::{collections::BTreeSet, net::IpAddr, path::Path, pin::pin};
 
 use tokio::sync::mpsc;
 
@@ -48,6 +48,17 @@ impl Network {
     pub(super) fn collect(&mut self) {
         while let Ok(event) = self.events.try_recv() {
             self.take(event);
+        }
+    }
+
+    /// Takes over what happens for as long as `work` goes on.
+    pub(super) async fn tend<T>(&mut self, work: impl Future<Output = T>) -> T {
+        let mut work = pin!(work);
+        loop {
+            tokio::select! {
+                done = &mut work => return done,
+                () = self.change() => {}
+            }
         }
     }
 
