@@ -106,11 +106,11 @@ impl Server {
         // One answer for both, so that strangers learn nothing.
         let stranger = || refused("no contract of yours has this id here");
         let entry = entry.ok_or_else(stranger)?;
-        let customer = self.shared.customer(entry.contract.signed.agreement.customer);
-        if customer == Some(peer) {
-            Ok(entry)
-        } else {
-            Err(stranger())
+        match self.shared.customer(entry.contract.signed.agreement.customer) {
+            Some(customer) if customer == peer => Ok(entry),
+            Some(_) => Err(stranger()),
+            // After a start the contracts are known before the chain is reached.
+            None => Err(not_ready("it has not learned from the chain yet who its customers are")),
         }
     }
 
