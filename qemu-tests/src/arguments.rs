@@ -115,9 +115,10 @@ fn attach(line: &mut Line, disk: &Disk, index: usize) {
         format!("if=none,id=disk{index},format=raw,discard=unmap,file={source}"),
     );
     let device = match disk.bus {
-        Bus::Virtio => "virtio-blk-pci",
-        Bus::Nvme => "nvme",
-        Bus::Sata => "ide-hd",
+        Bus::Virtio => "virtio-blk-pci".to_owned(),
+        Bus::Nvme => "nvme".to_owned(),
+        // Each port takes one disk; the boot medium has the first. A rate of one means that nothing rotates.
+        Bus::Sata => format!("ide-hd,bus=ide.{},rotation_rate=1", index + 1),
     };
     line.pair("-device", format!("{device},drive=disk{index},serial={}", disk.serial));
 }

@@ -97,7 +97,7 @@ pub enum Bus {
     Virtio,
     /// NVMe.
     Nvme,
-    /// SATA by AHCI.
+    /// A solid-state disk on SATA by AHCI.
     Sata,
 }
 

@@ -99,11 +99,12 @@ impl NbdDisk {
         })
     }
 
-    /// The disk as a machine's NVMe disk, which has a volatile cache and says so.
+    /// The disk as a machine's SATA disk, which has a volatile cache and says so. QEMU's NVMe disk would not do: it takes a
+    /// forced write for an ordinary one, which the file system of the node, and any other, trusts not to be lost.
     #[must_use]
     pub fn disk(&self, serial: &str) -> Disk {
         Disk {
-            bus: Bus::Nvme,
+            bus: Bus::Sata,
             ..Disk::nbd(self.url.clone(), serial)
         }
     }
