@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use image::Flavour;
+use qemu_tests::grid::{Grid, NodeOptions, Terms};
 use qemu_tests::{Cable, Config, Machine, OnReset, boot_directly, iso};
 use serde_json::json;
 
@@ -70,5 +71,19 @@ fn machine_without_a_cable_asks_on_and_has_an_address_when_it_is_plugged_in() ->
     assert!(line.contains(": no link; check the cable"), "{line}");
     machine.cable(Cable::In)?;
     machine.console.wait_for("agent: address 10.0.2.15", BOOT)?;
+    Ok(())
+}
+
+#[test]
+fn node_with_the_least_memory_whose_clock_says_1970_joins_its_farm() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let options = NodeOptions {
+        memory_mib: 1024,
+        extra: vec!["-rtc".to_owned(), "base=1970-01-01T00:00:00".to_owned()],
+        ..NodeOptions::new("node", iso(Flavour::Release)?)
+    };
+    let (grid, _node) = Grid::with_node(directory.path(), &Terms::default(), &options)?;
+    let farms = grid.farmer().json(&["farm", "list"])?;
+    assert_eq!(farms[0]["nodes"].as_array().map(Vec::len), Some(1), "{farms}");
     Ok(())
 }
