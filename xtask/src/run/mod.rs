@@ -39,15 +39,9 @@ pub(crate) struct Arguments {
 pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     let profile = build::profile(arguments.release);
     let iso = iso::make(workspace, profile, Flavour::Release, &[], None)?;
-    let image = workspace.zos("demo-image");
+    let firmware = if arguments.uefi { Firmware::Uefi } else { Firmware::Bios };
     console::step("building the demo workload's image");
-    image::demo::build(&workspace.sources(), &image)?;
-    let sources = Sources {
-        programs: Programs::find(&build::directory(workspace, profile))?,
-        iso,
-        image,
-        firmware: if arguments.uefi { Firmware::Uefi } else { Firmware::Bios },
-    };
+    let sources = sources(workspace, profile, iso, firmware)?;
     let directory = run_directory::fresh(&workspace.zos("run"))?;
     console::step(&format!("all files of this run are in {}", directory.path().display()));
 
@@ -87,6 +81,18 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
+/// Builds the workload's image and finds the programs.
+fn sources(workspace: &Workspace, profile: Profile, iso: PathBuf, firmware: Firmware) -> Result<Sources> {
+    let image = workspace.zos("demo-image");
+    image::demo::build(&workspace.sources(), &image)?;
+    Ok(Sources {
+        programs: Programs::find(&build::directory(workspace, profile))?,
+        iso,
+        image,
+        firmware,
+    })
+}
+
 /// Runs the demo once with an image and programs that were made before, in silence, and returns each stage with the seconds
 /// that it took.
 pub(crate) fn stages_of_a_run(
@@ -95,14 +101,7 @@ pub(crate) fn stages_of_a_run(
     iso: PathBuf,
     directory: &Path,
 ) -> Result<Vec<(String, f64)>> {
-    let image = workspace.zos("demo-image");
-    image::demo::build(&workspace.sources(), &image)?;
-    let sources = Sources {
-        programs: Programs::find(&build::directory(workspace, profile))?,
-        iso,
-        image,
-        firmware: Firmware::Bios,
-    };
+    let sources = sources(workspace, profile, iso, Firmware::Bios)?;
     let mut stages = Stages::new(Shown::Nothing);
     match Demo::start(&sources, directory, &mut stages) {
         Ok(_demo) => Ok(stages.into_reached()),
