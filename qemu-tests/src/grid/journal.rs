@@ -48,6 +48,19 @@ impl Grid {
         contract.map(str::to_owned).context("the deployment has no contract")
     }
 
+    /// Sees that the journal runs on under the contract whose id begins with `contract`.
+    ///
+    /// # Errors
+    /// If it does not, or does under another one.
+    pub fn keeps_journal(&self, contract: &str) -> Result<()> {
+        let deployment = self.customer().deployment(JOURNAL)?;
+        let is_same = deployment["contract"]
+            .as_str()
+            .is_some_and(|id| id.starts_with(contract));
+        ensure!(deployment["state"] == "active" && is_same, "{deployment}");
+        Ok(())
+    }
+
     /// Opens a tunnel to the journal.
     ///
     /// # Errors
