@@ -1,51 +1,98 @@
 //! The network as the agent sees it: interfaces, leases, and what follows from them for the guests' rules.
 
-use std::{collections::BTreeSet, net::IpAddr, path::Path, pin::pin};
+use std::{
+    collections::BTreeSet,
+    net::IpAddr,
+    path::Path,
+    pin::pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use super::{AgentError, say};
 use crate::{
     guest_net::{self, Slot, Uplink},
     net::{
-        self, Leases, links,
-        links::Links,
+        self, Leases,
+        links::{self, Links},
+        roster::{Absence, PATIENCE, Roster},
         uplink::{self, Cable},
     },
     text::chain,
 };
 
+/// Pause between two looks at the interfaces when the kernel says nothing.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Whether the interfaces are the same as before a look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Interfaces {
+    Same,
+    Others,
+}
+
 /// The network as the agent sees it.
 pub(super) struct Network {
     pub(super) links: Links,
-    interfaces: BTreeSet<String>,
+    changed: Arc<Notify>,
+    roster: Roster,
+    absence: Absence,
+    sender: mpsc::Sender<uplink::Event>,
     events: mpsc::Receiver<uplink::Event>,
     leases: Leases,
 }
 
 impl Network {
     pub(super) fn start() -> Result<Self, AgentError> {
-        let links = Links::open()?;
-        let physical = links::physical(Path::new(uplink::INTERFACES));
         let (sender, events) = mpsc::channel(64);
-        let interfaces = physical.iter().map(|interface| interface.name.clone()).collect();
-        if physical.is_empty() {
-            say("no network interface: check the cable's card; its driver may be missing");
-        }
-        for (number, interface) in (0_u64..).zip(physical) {
-            let seed = u64::from(std::process::id()) << 16 | number;
-            tokio::spawn(uplink::run(interface, links.clone(), seed, sender.clone()));
-        }
-        Ok(Self {
-            links,
-            interfaces,
+        let mut network = Self {
+            links: Links::open()?,
+            // Before the first look, so that no interface falls between.
+            changed: links::changes()?,
+            roster: Roster::default(),
+            absence: Absence::Until(Instant::now() + PATIENCE),
+            sender,
             events,
             leases: Leases::new(),
-        })
+        };
+        let _ = network.look();
+        Ok(network)
+    }
+
+    /// Follows the interfaces that have come and gone.
+    fn look(&mut self) -> Interfaces {
+        let before = self.roster.names();
+        let (links, sender) = (&self.links, &self.sender);
+        let gone = self
+            .roster
+            .follow(links::physical(Path::new(uplink::INTERFACES)), |interface| {
+                let seed = u64::from(std::process::id()) << 16 | u64::from(interface.index);
+                tokio::spawn(uplink::run(interface, links.clone(), seed, sender.clone())).abort_handle()
+            });
+        for name in gone {
+            say(&format!("network interface {name} is gone"));
+            self.leases.remove(&name);
+        }
+        let (absence, say_so) = self.absence.seen(&self.roster, Instant::now());
+        self.absence = absence;
+        if say_so {
+            say(
+                "no network interface: none of the machine's network cards has a driver in this image; add a supported \
+                 card",
+            );
+        }
+        if self.roster.names() == before {
+            Interfaces::Same
+        } else {
+            Interfaces::Others
+        }
     }
 
     /// Takes over what has happened since the last time.
     pub(super) fn collect(&mut self) {
+        let _ = self.look();
         while let Ok(event) = self.events.try_recv() {
             self.take(event);
         }
@@ -64,32 +111,54 @@ impl Network {
 
     /// Waits until something happens, and takes it over.
     pub(super) async fn change(&mut self) {
-        match self.events.recv().await {
-            Some(event) => self.take(event),
-            // No interface, so nothing ever happens.
-            None => std::future::pending().await,
+        loop {
+            tokio::select! {
+                Some(event) = self.events.recv() => return self.take(event),
+                () = self.changed.notified() => {}
+                () = tokio::time::sleep(LOOK) => {}
+            }
+            // The guests' taps make the kernel speak as well; they are no reason to stir.
+            if self.look() == Interfaces::Others {
+                return;
+            }
         }
     }
 
     fn take(&mut self, event: uplink::Event) {
+        if matches!(event, uplink::Event::Failed(..)) {
+            // Its interface may be gone, and then that is what is to be said.
+            let _ = self.look();
+        }
+        if !self.roster.has(event.interface()) {
+            return;
+        }
         match event {
-            uplink::Event::Leased(name, lease) => {
-                say(&format!("address {}/{} on {name}", lease.address, lease.prefix));
-                self.leases.insert(name, lease);
-            }
-            uplink::Event::Lost(name) => {
-                say(&format!("address lost on {name}; still asking"));
-                self.leases.remove(&name);
-            }
-            uplink::Event::Unanswered(name, Cable::Out) => {
-                say(&format!("no address on {name}: no link; check the cable; still asking"));
-            }
-            uplink::Event::Unanswered(name, Cable::In) => {
+            uplink::Event::Leased(interface, lease) => {
                 say(&format!(
-                    "no address on {name}: nobody answers; check that the network has a DHCP server; still asking"
+                    "address {}/{} on {}",
+                    lease.address, lease.prefix, interface.name
+                ));
+                self.leases.insert(interface.name, lease);
+            }
+            uplink::Event::Lost(interface) => {
+                say(&format!("address lost on {}; still asking", interface.name));
+                self.leases.remove(&interface.name);
+            }
+            uplink::Event::Unanswered(interface, Cable::Out) => say(&format!(
+                "no address on {}: no link; check the cable; still asking",
+                interface.name
+            )),
+            uplink::Event::Unanswered(interface, Cable::In) => say(&format!(
+                "no address on {}: nobody answers; check that the network has a DHCP server; still asking",
+                interface.name
+            )),
+            uplink::Event::Failed(interface, error) => {
+                say(&format!(
+                    "network on {}: {}; tried again",
+                    interface.name,
+                    chain(&error)
                 ));
             }
-            uplink::Event::Failed(name, error) => say(&format!("network on {name}: {}; tried again", chain(&error))),
         }
     }
 
@@ -108,7 +177,7 @@ impl Network {
         };
         guest_net::Input {
             guests,
-            interfaces: self.interfaces.clone(),
+            interfaces: self.roster.names(),
             uplinks: self.leases.iter().map(uplink).collect(),
             dns: net::name_servers(&self.leases).into_iter().next(),
             port,

@@ -1,8 +1,9 @@
 //! Interfaces, addresses and routes, by rtnetlink.
 
-use std::{fs, io, net::Ipv4Addr, path::Path};
+use std::{fs, io, net::Ipv4Addr, path::Path, sync::Arc};
 
-use rtnetlink::{Handle, LinkUnspec, RouteMessageBuilder};
+use rtnetlink::{Handle, LinkUnspec, MulticastGroup, RouteMessageBuilder};
+use tokio::sync::Notify;
 
 use super::dhcp::Lease;
 
@@ -67,6 +68,25 @@ fn parse_mac(text: &str) -> Option<[u8; 6]> {
         .collect::<Result<_, _>>()
         .ok()?;
     bytes.try_into().ok().filter(|mac| *mac != [0; 6])
+}
+
+/// Notifies when the kernel says that an interface came, went or changed, on a task of the current runtime. What happened in
+/// the meantime is one notification. The kernel may lose messages, so whoever listens looks from time to time as well.
+///
+/// # Errors
+/// [`LinkError::Open`].
+pub fn changes() -> Result<Arc<Notify>, LinkError> {
+    let (connection, _, mut messages) =
+        rtnetlink::new_multicast_connection(&[MulticastGroup::Link]).map_err(LinkError::Open)?;
+    tokio::spawn(connection);
+    let changed = Arc::new(Notify::new());
+    let told = Arc::clone(&changed);
+    tokio::spawn(async move {
+        while messages.recv().await.is_ok() {
+            told.notify_one();
+        }
+    });
+    Ok(changed)
 }
 
 /// The agent's handle to the kernel's network.

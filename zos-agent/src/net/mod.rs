@@ -1,10 +1,11 @@
 //! The node's own network: every physical interface up, an address by DHCP on each, IPv6 by the kernel's own SLAAC.
 //!
-//! [`dhcp`] decides; [`links`] tells the kernel; [`uplink`] runs one interface.
+//! [`dhcp`] decides; [`links`] tells the kernel; [`uplink`] runs one interface; [`roster`] has one for each interface.
 
 pub mod dhcp;
 pub mod links;
 pub mod packet;
+pub mod roster;
 pub mod uplink;
 
 use std::{collections::BTreeMap, net::Ipv4Addr};

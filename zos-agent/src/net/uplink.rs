@@ -29,13 +29,26 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub enum Event {
     /// The interface has a lease, or another one.
-    Leased(String, Lease),
+    Leased(Interface, Lease),
     /// The interface has lost its lease.
-    Lost(String),
+    Lost(Interface),
     /// Nobody gives the interface an address; it goes on asking.
-    Unanswered(String, Cable),
+    Unanswered(Interface, Cable),
     /// Something failed; the uplink is tried again.
-    Failed(String, UplinkError),
+    Failed(Interface, UplinkError),
+}
+
+impl Event {
+    /// The interface of the uplink.
+    #[must_use]
+    pub fn interface(&self) -> &Interface {
+        match self {
+            Self::Leased(interface, _)
+            | Self::Lost(interface)
+            | Self::Unanswered(interface, _)
+            | Self::Failed(interface, _) => interface,
+        }
+    }
 }
 
 /// Whether an interface has a link to whatever is at the other end.
@@ -97,7 +110,8 @@ pub enum UplinkError {
     Link(#[from] LinkError),
 }
 
-/// Runs an uplink until `events` is closed. Never gives up: a cable may be plugged in next year.
+/// Runs an uplink until `events` is closed. Never gives up: a cable may be plugged in next year. Whoever finds that the
+/// interface is gone aborts it.
 pub async fn run(interface: Interface, links: Links, seed: u64, events: mpsc::Sender<Event>) {
     let began = Instant::now();
     let mut client = Client::new(interface.mac, seed, Duration::ZERO);
@@ -106,11 +120,7 @@ pub async fn run(interface: Interface, links: Links, seed: u64, events: mpsc::Se
             Ok(()) => return,
             Err(error) => error,
         };
-        if events
-            .send(Event::Failed(interface.name.clone(), failed))
-            .await
-            .is_err()
-        {
+        if events.send(Event::Failed(interface.clone(), failed)).await.is_err() {
             return;
         }
         tokio::time::sleep(RETRY).await;
@@ -118,7 +128,7 @@ pub async fn run(interface: Interface, links: Links, seed: u64, events: mpsc::Se
             if let Output::Deconfigure(lease) = output {
                 // The interface may be gone, and the address with it.
                 _ = links.deconfigure(&interface, &lease).await;
-                _ = events.send(Event::Lost(interface.name.clone())).await;
+                _ = events.send(Event::Lost(interface.clone())).await;
             }
         }
     }
@@ -148,7 +158,8 @@ async fn serve(
             () = tokio::time::sleep(wait) => client.tick(began.elapsed()),
             () = silence.is_too_long() => {
                 silence = Silence::Told;
-                _ = events.send(Event::Unanswered(name.clone(), Cable::of(name, Path::new(INTERFACES)))).await;
+                let cable = Cable::of(name, Path::new(INTERFACES));
+                _ = events.send(Event::Unanswered(interface.clone(), cable)).await;
                 Vec::new()
             }
             () = events.closed() => return Ok(()),
@@ -166,7 +177,6 @@ async fn perform(
     output: Output,
     events: &mpsc::Sender<Event>,
 ) -> Result<(), UplinkError> {
-    let name = interface.name.clone();
     match output {
         Output::Send(to, bytes) => {
             let to = match to {
@@ -178,11 +188,11 @@ async fn perform(
         }
         Output::Configure(lease) => {
             links.configure(interface, &lease).await?;
-            _ = events.send(Event::Leased(name, lease)).await;
+            _ = events.send(Event::Leased(interface.clone(), lease)).await;
         }
         Output::Deconfigure(lease) => {
             links.deconfigure(interface, &lease).await?;
-            _ = events.send(Event::Lost(name)).await;
+            _ = events.send(Event::Lost(interface.clone())).await;
         }
     }
     Ok(())
