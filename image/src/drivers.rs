@@ -12,8 +12,10 @@ const LIST: &str = include_str!("../drivers.toml");
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Drivers {
-    /// Loaded at every boot, in this order.
-    pub always: Group,
+    /// Loaded at every boot, beside the devices' own.
+    pub node: Group,
+    /// Loaded at every boot once the node is ready.
+    pub guests: Group,
     /// Loaded when a device asks for them.
     pub group: BTreeMap<String, Group>,
 }
@@ -37,10 +39,11 @@ impl Drivers {
         toml::from_str(LIST).context("read drivers.toml")
     }
 
-    /// All names, those that are always loaded first.
+    /// All names, those that are loaded at every boot first.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         let groups = self.group.values().flat_map(|group| &group.modules);
-        self.always.modules.iter().chain(groups).map(String::as_str)
+        let always = self.node.modules.iter().chain(&self.guests.modules);
+        always.chain(groups).map(String::as_str)
     }
 }
 
@@ -52,7 +55,7 @@ mod tests {
     #[test]
     fn list_is_well_formed_and_names_a_module_once_a_group() {
         let drivers = Drivers::read().unwrap();
-        for group in drivers.group.values().chain([&drivers.always]) {
+        for group in drivers.group.values().chain([&drivers.node, &drivers.guests]) {
             let unique: BTreeSet<_> = group.modules.iter().collect();
             assert_eq!(unique.len(), group.modules.len(), "{}", group.why);
         }

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Write;
 
 use anyhow::{Context, Result, ensure};
-use node_api::image::{AGENT, BOOT_MODULES, GUEST_INITRD, GUEST_KERNEL, MODULES, VMM};
+use node_api::image::{AGENT, GUEST_INITRD, GUEST_KERNEL, GUESTS_MODULES, MODULES, NODE_MODULES, VMM};
 
 use crate::build::Flavour;
 use crate::cpio::Tree;
@@ -111,12 +111,14 @@ fn add_modules(tree: &mut Tree, kernel: &KernelTree, levels: Levels) -> Result<(
     ] {
         tree.add_file(&format!("{MODULES}/{file}"), 0o444, text.into_bytes())?;
     }
-    let always = drivers
-        .always
-        .modules
-        .iter()
-        .fold(String::new(), |text, name| text + name + "\n");
-    tree.add_file(BOOT_MODULES, 0o444, always.into_bytes())
+    for (file, group) in [(NODE_MODULES, &drivers.node), (GUESTS_MODULES, &drivers.guests)] {
+        let names = group
+            .modules
+            .iter()
+            .fold(String::new(), |text, name| text + name + "\n");
+        tree.add_file(file, 0o444, names.into_bytes())?;
+    }
+    Ok(())
 }
 
 /// Compresses `bytes` into one zstd frame that states its size and carries a checksum. The same bytes, level and

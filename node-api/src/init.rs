@@ -8,9 +8,12 @@ pub const SOCKET: &str = "/run/init.sock";
 /// watchdog and restarts the agent.
 pub const LIVENESS_MS: u64 = 30_000;
 
-/// An empty file that `init` makes once the processor's modules and the image's list of boot modules are loaded. The
-/// modules of the devices that were there at boot are loaded before the agent starts.
+/// An empty file that `init` makes once the devices that were there at boot have their modules. The agent starts before:
+/// disks and network interfaces appear while it runs. What guests alone need is loaded after [`Request::Ready`].
 pub const MODULES_LOADED: &str = "/run/modules-loaded";
+
+/// An empty file that `init` makes once the modules that guests need are loaded.
+pub const GUESTS_MODULES_LOADED: &str = "/run/guests-modules-loaded";
 
 /// A message of the agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -8,11 +8,11 @@ use std::{
     thread,
 };
 
-use node_api::image::{BOOT_MODULES, MODULES};
+use node_api::image::MODULES;
 
 use super::{
     alias::Aliases,
-    normal_name,
+    bytes, normal_name,
     order::{Dependencies, OrderError, Step},
 };
 use crate::{
@@ -24,8 +24,6 @@ use crate::{
 /// Most modules that are loaded at the same time, on a single processor as well: most of a driver's start is waiting for
 /// its device.
 const MOST_THREADS: usize = 4;
-/// Largest module, unpacked, in bytes; the largest of Debian's kernel has some ten million.
-const MAX_MODULE: usize = 64 * 1024 * 1024;
 
 /// The word on the kernel's command line that makes the console say how long each module took.
 const DEBUG: &str = "zos.debug";
@@ -170,15 +168,15 @@ impl Loader {
         })
     }
 
-    /// The modules that the image wants at every boot.
+    /// The modules that a list of the image names; none if the image has no such list.
     ///
     /// # Errors
     /// [`Damage`] when the list is not as listed in the manifest.
-    pub fn boot_modules(&self) -> Result<BTreeSet<String>, Damage> {
-        if !self.image.lists(BOOT_MODULES) {
+    pub fn listed(&self, list: &str) -> Result<BTreeSet<String>, Damage> {
+        if !self.image.lists(list) {
             return Ok(BTreeSet::new());
         }
-        let text = self.image.read(BOOT_MODULES)?;
+        let text = self.image.read(list)?;
         Ok(parse_list(&String::from_utf8_lossy(&text)))
     }
 
@@ -274,19 +272,17 @@ impl Loader {
 
     fn insert(&self, step: &Step) -> Result<(), LoadError> {
         let packed = self.image.read(&format!("{MODULES}/{}", step.file))?;
-        let unpacked = unpack(&packed).map_err(|cause| LoadError::Unpack {
+        let mut module = bytes::unpack(&packed).map_err(|cause| LoadError::Unpack {
             name: step.name.clone(),
             cause,
         })?;
         drop(packed);
         let parameters = self.parameters.get(&step.name).map(String::as_str).unwrap_or_default();
         let parameters = CString::new(parameters).unwrap_or_default();
-        let module = if self.signatures_needed {
-            &unpacked
-        } else {
-            without_signature(&unpacked)
-        };
-        match rustix::system::init_module(module, &parameters) {
+        if !self.signatures_needed {
+            bytes::lighten(&mut module);
+        }
+        match rustix::system::init_module(&module, &parameters) {
             Ok(()) | Err(rustix::io::Errno::EXIST) => Ok(()),
             Err(cause) => Err(LoadError::Refused {
                 name: step.name.clone(),
@@ -300,39 +296,12 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What a signed module ends with (linux/module_signature.h).
-const SIGNATURE_MARK: &[u8] = b"~Module signature appended~\n";
-/// Length of `struct module_signature`, whose last four bytes are the signature's length, big-endian.
-const SIGNATURE_TRAILER: usize = 12;
-
-/// The module without the distribution's signature. Every module has been compared with the manifest; where the kernel
-/// does not insist on its signature as well, checking it would double the time that loading takes. The kernel is marked
-/// as having unsigned modules then.
-fn without_signature(module: &[u8]) -> &[u8] {
-    let shorter = || {
-        let signed = module.strip_suffix(SIGNATURE_MARK)?;
-        let (signed, trailer) = signed.split_at_checked(signed.len().checked_sub(SIGNATURE_TRAILER)?)?;
-        let length = u32::from_be_bytes(trailer.get(8..)?.try_into().ok()?);
-        signed.get(..signed.len().checked_sub(usize::try_from(length).ok()?)?)
-    };
-    shorter().unwrap_or(module)
-}
-
 /// Whether the kernel refuses modules without a signature: by its setting, or because it is locked down.
 fn are_signatures_needed() -> bool {
     let read = |path| std::fs::read_to_string(path).unwrap_or_default();
     let lockdown = read("/sys/kernel/security/lockdown");
     read("/sys/module/module/parameters/sig_enforce").trim() == "Y"
         || (!lockdown.is_empty() && !lockdown.contains("[none]"))
-}
-
-fn unpack(packed: &[u8]) -> io::Result<Vec<u8>> {
-    let size = zstd::zstd_safe::get_frame_content_size(packed).ok().flatten();
-    let size = size
-        .and_then(|size| usize::try_from(size).ok())
-        .unwrap_or(MAX_MODULE)
-        .min(MAX_MODULE);
-    zstd::bulk::decompress(packed, size)
 }
 
 /// One name a line; `#` begins a comment.
@@ -410,26 +379,5 @@ mod tests {
             }
         });
         assert_eq!(order, ["slow", "a", "z", "late"]);
-    }
-
-    #[test]
-    fn signatures_are_taken_off_and_nothing_else() {
-        let mut signed = b"module".to_vec();
-        signed.extend_from_slice(b"signature");
-        signed.extend_from_slice(&[0, 0, 2, 0, 0, 0, 0, 0]);
-        signed.extend_from_slice(&9_u32.to_be_bytes());
-        signed.extend_from_slice(SIGNATURE_MARK);
-        assert_eq!(without_signature(&signed), b"module");
-        assert_eq!(without_signature(b"module"), b"module");
-        assert_eq!(without_signature(SIGNATURE_MARK), SIGNATURE_MARK);
-        let lying = [&[0xff; 12], SIGNATURE_MARK].concat();
-        assert_eq!(without_signature(&lying), lying);
-    }
-
-    #[test]
-    fn packed_modules_are_unpacked_and_garbage_is_refused() {
-        let module = vec![7_u8; 100_000];
-        assert_eq!(unpack(&zstd::bulk::compress(&module, 3).unwrap()).unwrap(), module);
-        assert!(unpack(b"not zstd").is_err());
     }
 }

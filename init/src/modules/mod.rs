@@ -1,6 +1,7 @@
 //! Kernel modules: which one a device wants, in which order they go in, and putting them in.
 
 pub mod alias;
+pub mod bytes;
 pub mod hotplug;
 pub mod load;
 pub mod order;

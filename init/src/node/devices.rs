@@ -1,16 +1,29 @@
-//! The thread that loads modules: for the devices that are there, for the list of the image, for devices that come later.
+//! The thread that loads modules: what the node itself needs first, with the devices' drivers; what guests need once the
+//! node is ready; then for devices that come later.
 
-use std::{collections::BTreeSet, io, os::fd::AsFd, path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    io,
+    os::fd::{AsFd, BorrowedFd},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
-use node_api::init::MODULES_LOADED;
+use nix::sys::eventfd::EventFd;
+use node_api::{
+    image::{GUESTS_MODULES, NODE_MODULES},
+    init::{GUESTS_MODULES_LOADED, MODULES_LOADED},
+};
 
-use super::running::{Notice, Notices};
+use super::running::Findings;
 use crate::{
     background, console,
     modules::{
         hotplug::{self, Heard, Hotplug},
         load::{LoadError, Loader, Outcome},
     },
+    monotonic::Monotonic,
     sys,
     verify::{Damage, Image},
     wait,
@@ -21,19 +34,21 @@ const SYS: &str = "/sys";
 const SETTLED: Duration = Duration::from_millis(5);
 /// Most rounds of loading before the devices are taken to be complete whatever comes.
 const MOST_ROUNDS: usize = 32;
+/// How long what guests need is held back when the node does not become ready, such as one without a network.
+const READY_PATIENCE: Duration = Duration::from_secs(5);
 
-/// Starts the thread. It sends [`Notice::DevicesReady`] when the devices that were there have their modules.
+/// Starts the thread. `ready` says that the node is ready.
 ///
 /// # Errors
 /// When there can be no thread.
-pub fn load_in_background(image: Arc<Image>, notices: Notices) -> io::Result<()> {
-    background::start("devices", move || match load(image, &notices) {
+pub fn load_in_background(image: Arc<Image>, ready: Arc<EventFd>, findings: Findings) -> io::Result<()> {
+    background::start("devices", move || match load(image, &ready) {
         Ok(()) => {}
-        Err(damage) => notices.send(Notice::Damaged(damage)),
+        Err(damage) => findings.send(damage),
     })
 }
 
-fn load(image: Arc<Image>, notices: &Notices) -> Result<(), Damage> {
+fn load(image: Arc<Image>, ready: &EventFd) -> Result<(), Damage> {
     let hotplug = Hotplug::open()
         .map_err(|error| console::say_error("listen for devices", &error))
         .ok();
@@ -46,7 +61,9 @@ fn load(image: Arc<Image>, notices: &Notices) -> Result<(), Damage> {
             .unwrap_or_default()
     };
     let more = || loader.wanted(&appeared());
-    let mut loaded = finish(loader.load(loader.wanted(&hotplug::devices(Path::new(SYS))), more))?;
+    let mut at_boot = loader.listed(NODE_MODULES)?;
+    at_boot.extend(loader.wanted(&hotplug::devices(Path::new(SYS))));
+    let mut loaded = finish(loader.load(at_boot, more))?;
     for _ in 0..MOST_ROUNDS {
         let Some(added) = hotplug.as_ref().and_then(|hotplug| heard_within(hotplug, SETTLED)) else {
             break;
@@ -54,27 +71,49 @@ fn load(image: Arc<Image>, notices: &Notices) -> Result<(), Damage> {
         loaded += finish(loader.load(loader.wanted(&added), more))?;
     }
     console::say(&format!("modules loaded ({loaded})"));
-    notices.send(Notice::DevicesReady);
+    mark(MODULES_LOADED);
 
-    let mut at_boot = loader.boot_modules()?;
-    at_boot.extend(loader.wanted(&hotplug::processor(Path::new(SYS))));
-    let loaded = finish(loader.load(at_boot, more))?;
-    if let Err(error) = std::fs::write(MODULES_LOADED, "") {
-        console::say_error("mark modules as loaded", &error);
+    let load_for = |devices: &BTreeSet<String>| -> Result<(), Damage> {
+        let loaded = finish(loader.load(loader.wanted(devices), more))?;
+        if loaded > 0 {
+            console::say(&format!("modules loaded for a new device ({loaded})"));
+            sys::trim_heap();
+        }
+        Ok(())
+    };
+    let latest = Monotonic::now().plus(READY_PATIENCE);
+    while !is_ready_before(ready, hotplug.as_ref(), latest) {
+        load_for(&appeared())?;
     }
-    console::say(&format!("boot modules loaded ({loaded})"));
+    let mut for_guests = loader.listed(GUESTS_MODULES)?;
+    for_guests.extend(loader.wanted(&hotplug::processor(Path::new(SYS))));
+    let loaded = finish(loader.load(for_guests, more))?;
+    console::say(&format!("modules loaded for guests ({loaded})"));
+    mark(GUESTS_MODULES_LOADED);
     sys::trim_heap();
 
     let Some(hotplug) = &hotplug else { return Ok(()) };
     loop {
         if let Some(added) = heard_within(hotplug, Duration::from_secs(60)) {
-            let loaded = finish(loader.load(loader.wanted(&added), more))?;
-            if loaded > 0 {
-                console::say(&format!("modules loaded for a new device ({loaded})"));
-                sys::trim_heap();
-            }
+            load_for(&added)?;
         }
     }
+}
+
+/// Makes an empty file for whoever waits for it.
+fn mark(path: &str) {
+    if let Err(error) = std::fs::write(path, "") {
+        console::say_error(&format!("make {path}"), &error);
+    }
+}
+
+/// Waits until the node is ready, a device appears, or the time has come; `false` for the device.
+fn is_ready_before(ready: &EventFd, hotplug: Option<&Hotplug>, latest: Monotonic) -> bool {
+    let left = latest.since(Monotonic::now());
+    let mut descriptors: Vec<BorrowedFd<'_>> = vec![ready.as_fd()];
+    descriptors.extend(hotplug.map(AsFd::as_fd));
+    let readable = wait::any_readable(&descriptors, left);
+    readable.first() == Some(&true) || left.is_zero()
 }
 
 /// Modaliases of devices that appeared, or `None` when the time passed without any.

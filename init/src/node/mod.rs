@@ -1,8 +1,8 @@
 //! The node's PID 1.
 //!
 //! Boot, in this order: mounts; the machine's memory; the image's manifest; modules for the devices that are there (in
-//! the background, each verified as it is loaded) beside the check of everything that runs; settings; services. Then the
-//! event loop ([`running`]) for as long as the machine is on.
+//! the background, each verified as it is loaded) beside the check of everything that runs; settings; services, which do
+//! not wait for the devices. Then the event loop ([`running`]) for as long as the machine is on.
 
 pub mod control;
 pub mod devices;
@@ -12,8 +12,9 @@ pub mod services;
 pub mod supervisor;
 pub mod watchdog;
 
-use std::{fs, path::Path, sync::Arc, time::Duration};
+use std::{fs, path::Path, sync::Arc};
 
+use nix::sys::eventfd::{EfdFlags, EventFd};
 use node_api::image::MIN_MEMORY_MIB;
 
 use crate::{
@@ -22,13 +23,11 @@ use crate::{
     sys, sysctl,
     verify::Image,
 };
-use running::{Node, Notice, Notices};
+use running::{Findings, Node};
 use services::Service;
 
 /// Part of the memory, in percent, that firmware and kernel may keep from what the machine's maker states.
 const RESERVED_PERCENT: u64 = 12;
-/// How long the agent's start waits for the devices' modules; they go on loading after it.
-const DEVICES_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Something without which the machine cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -64,17 +63,18 @@ fn boot() -> Result<(Node, Vec<Service>), BootError> {
         Err(damage) => ending::refuse(&console::chain(&damage)),
     };
     let prepare = |what| move |cause: std::io::Error| BootError::Prepare { what, cause };
-    let (notices, inbox) = Notices::new().map_err(prepare("notices"))?;
-    let node = Node::new(inbox).map_err(prepare("event loop"))?;
-    devices::load_in_background(Arc::clone(&image), notices.clone()).map_err(prepare("device thread"))?;
+    let (findings, inbox) = Findings::new().map_err(prepare("findings"))?;
+    let ready = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK);
+    let ready = Arc::new(ready.map_err(|error| prepare("sign of readiness")(error.into()))?);
+    let node = Node::new(inbox, Arc::clone(&ready)).map_err(prepare("event loop"))?;
+    devices::load_in_background(Arc::clone(&image), ready, findings.clone()).map_err(prepare("device thread"))?;
     match image.check_essential() {
         Ok(files) => console::say(&format!("image verified ({files} files)")),
         Err(damage) => ending::refuse(&console::chain(&damage)),
     }
     configure();
-    node.wait_for_devices(DEVICES_PATIENCE);
     let services = services::of_image(|path| image.lists(path));
-    check_rest_when_idle(image, notices).map_err(prepare("image thread"))?;
+    check_rest_when_idle(image, findings).map_err(prepare("image thread"))?;
     Ok((node, services))
 }
 
@@ -118,12 +118,12 @@ fn configure() {
 }
 
 /// Hashes what no one needed to start, when nobody else wants the processor.
-fn check_rest_when_idle(image: Arc<Image>, notices: Notices) -> std::io::Result<()> {
+fn check_rest_when_idle(image: Arc<Image>, findings: Findings) -> std::io::Result<()> {
     background::start("image", move || {
         sys::run_when_idle();
         match image.check_rest() {
             Ok(files) => console::say(&format!("whole image verified ({files} files)")),
-            Err(damage) => notices.send(Notice::Damaged(damage)),
+            Err(damage) => findings.send(damage),
         }
         drop(image);
         sys::trim_heap();

@@ -39,30 +39,21 @@ use crate::{
 /// Longest wait when nothing is due.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
-/// What background threads tell the event loop.
-#[derive(Debug)]
-pub enum Notice {
-    /// The devices that were there at boot have their modules.
-    DevicesReady,
-    /// A part of the image that is hashed late is damaged.
-    Damaged(Damage),
-}
-
-/// The threads' end of the way to the event loop. Each thread sends a handful of notices in its life.
+/// The background threads' end of the way to the event loop, for damage in a part of the image that is hashed late.
 #[derive(Debug, Clone)]
-pub struct Notices {
-    sender: Sender<Notice>,
+pub struct Findings {
+    sender: Sender<Damage>,
     wake: Arc<EventFd>,
 }
 
 /// The event loop's end.
 #[derive(Debug)]
 pub struct Inbox {
-    receiver: Receiver<Notice>,
+    receiver: Receiver<Damage>,
     wake: Arc<EventFd>,
 }
 
-impl Notices {
+impl Findings {
     /// Makes both ends.
     ///
     /// # Errors
@@ -79,10 +70,10 @@ impl Notices {
         ))
     }
 
-    /// Sends a notice and wakes the event loop.
-    pub fn send(&self, notice: Notice) {
+    /// Tells of damage and wakes the event loop.
+    pub fn send(&self, damage: Damage) {
         // The event loop lives as long as the machine; it looks into the inbox at least every LONGEST_WAIT.
-        let _ = self.sender.send(notice);
+        let _ = self.sender.send(damage);
         let _ = self.wake.write(1);
     }
 }
@@ -91,6 +82,8 @@ impl Notices {
 #[derive(Debug)]
 pub struct Node {
     inbox: Inbox,
+    /// Tells the thread that loads modules that the node is ready.
+    ready: Arc<EventFd>,
     signals: SignalFd,
     ending: Option<End>,
     /// How long the last lines stay on the console.
@@ -114,7 +107,7 @@ impl Node {
     ///
     /// # Errors
     /// What signalfd(2) says.
-    pub fn new(inbox: Inbox) -> io::Result<Self> {
+    pub fn new(inbox: Inbox, ready: Arc<EventFd>) -> io::Result<Self> {
         let mut mask = SigSet::empty();
         mask.add(Signal::SIGCHLD);
         mask.add(Signal::SIGINT);
@@ -125,19 +118,11 @@ impl Node {
         }
         Ok(Self {
             inbox,
+            ready,
             signals,
             ending: None,
             farewell: Duration::ZERO,
         })
-    }
-
-    /// Waits until the devices have their modules, but not longer than `patience`.
-    pub fn wait_for_devices(&self, patience: Duration) {
-        match self.inbox.receiver.recv_timeout(patience) {
-            Ok(Notice::DevicesReady) => {}
-            Ok(Notice::Damaged(damage)) => ending::refuse(&console::chain(&damage)),
-            Err(_) => console::say("devices take long; going on without the rest of them"),
-        }
     }
 
     /// Starts the services and runs until the machine ends.
@@ -219,12 +204,10 @@ impl Loop {
 
     fn hear(&mut self, now: Monotonic) {
         let _ = self.node.inbox.wake.read();
-        while let Ok(notice) = self.node.inbox.receiver.try_recv() {
-            if let Notice::Damaged(damage) = notice {
-                console::say(&console::chain(&damage));
-                self.node.farewell = ending::REFUSAL_PAUSE;
-                self.begin(End::PowerOff, "image damaged");
-            }
+        while let Ok(damage) = self.node.inbox.receiver.try_recv() {
+            console::say(&console::chain(&damage));
+            self.node.farewell = ending::REFUSAL_PAUSE;
+            self.begin(End::PowerOff, "image damaged");
         }
         if self.power.as_ref().is_some_and(PowerButton::was_pressed) {
             self.begin(End::PowerOff, "power button");
@@ -247,6 +230,8 @@ impl Loop {
             }
             Request::Ready => {
                 self.supervisor.tell(AGENT_SERVICE, Event::Ready, now);
+                // It has only to be heard once; a counter that is full has been heard.
+                let _ = self.node.ready.write(1);
             }
             Request::Reboot => self.begin(End::Reboot, "asked by the agent"),
             Request::PowerOff => self.begin(End::PowerOff, "asked by the agent"),

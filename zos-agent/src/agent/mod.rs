@@ -19,7 +19,7 @@ use ledger::{
     Id, SigningKey,
     body::{Keys, Node},
 };
-use node_api::image::FARM_MEDIA;
+use node_api::{image::FARM_MEDIA, init::GUESTS_MODULES_LOADED};
 use peer_link::{Endpoint, LinkKey, Protocols, Serving, protocol};
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -62,6 +62,8 @@ use crate::{
 const CYCLE: Duration = Duration::from_secs(1);
 /// Pause while there is no data disk.
 const DISK_PAUSE: Duration = Duration::from_millis(200);
+/// Uptime from which guests are started whether or not init has said that the kernel is prepared for them.
+const GUESTS_PATIENCE: Duration = Duration::from_secs(60);
 /// How long guests have to shut down when the machine does.
 const FAREWELL: Duration = Duration::from_secs(45);
 
@@ -309,7 +311,9 @@ impl Agent {
         self.live.send_replace(self.vms.live());
         let mut plan = reconcile::plan(&desired, &observed, uptime());
         self.vms.reserve(&mut plan);
-        if self.apply_rules() == Rules::Missing {
+        // What guests need of the kernel is loaded once this loop turns, so that they do not make the boot longer.
+        let guests_can_run = Path::new(GUESTS_MODULES_LOADED).exists() || uptime() > GUESTS_PATIENCE;
+        if !guests_can_run || self.apply_rules() == Rules::Missing {
             self.vms.withdraw_starts(&mut plan);
         }
         for action in &plan.actions {
