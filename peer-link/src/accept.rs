@@ -11,7 +11,6 @@ use std::{
 
 use iroh::endpoint::{Incoming, IncomingAddr};
 use tokio::{
-    sync::Semaphore,
     task::{JoinHandle, JoinSet},
     time::timeout,
 };
@@ -20,7 +19,12 @@ use tracing::{debug, warn};
 use crate::{Connection, PeerId};
 
 /// Most handshakes under way at once; beyond it new ones are refused.
-pub const MAX_HANDSHAKES: usize = 32;
+pub const MAX_HANDSHAKES: usize = 64;
+/// Handshakes under way from which on whoever begins another must show first that it receives what is sent to its address
+/// (RFC 9000, section 8.1.2). Until then whoever forges addresses can keep handshakes busy for their deadline.
+const HANDSHAKES_ON_TRUST: usize = 16;
+/// Most handshakes under way from one address, counted as with connections, once addresses have to be shown.
+const MAX_HANDSHAKES_PER_ADDRESS: usize = 8;
 /// Most accepted connections at once; beyond it new ones are closed.
 pub const MAX_CONNECTIONS: usize = 512;
 /// Most accepted connections of one peer at once; beyond it its new ones are closed.
@@ -162,26 +166,103 @@ pub(crate) fn spawn(endpoint: iroh::Endpoint, protocols: Protocols) -> Serving {
     Serving(tokio::spawn(run(endpoint, protocols)))
 }
 
+/// What becomes of one who knocks.
+#[derive(Debug, PartialEq, Eq)]
+enum Door {
+    /// The handshake begins.
+    Open,
+    /// It must show its address first.
+    Retry,
+    /// It is refused.
+    Shut,
+}
+
+/// Handshakes under way, in all and for each network.
+#[derive(Debug, Default)]
+struct Handshakes {
+    total: usize,
+    of_networks: BTreeMap<IpAddr, usize>,
+}
+
+impl Handshakes {
+    fn door(&self, network: Option<IpAddr>, is_shown: bool) -> Door {
+        let of_network = network.and_then(|network| self.of_networks.get(&network).copied());
+        match (self.total, is_shown) {
+            (MAX_HANDSHAKES.., _) => Door::Shut,
+            (..HANDSHAKES_ON_TRUST, _) => Door::Open,
+            (_, false) => Door::Retry,
+            (_, true) if of_network.unwrap_or(0) >= MAX_HANDSHAKES_PER_ADDRESS => Door::Shut,
+            (_, true) => Door::Open,
+        }
+    }
+}
+
+/// One counted handshake; uncounted when dropped.
+#[derive(Debug)]
+struct Handshake {
+    handshakes: Arc<Mutex<Handshakes>>,
+    network: Option<IpAddr>,
+}
+
+impl Handshake {
+    /// Lets one in, or says what it has to do.
+    fn begin(handshakes: &Arc<Mutex<Handshakes>>, network: Option<IpAddr>, is_shown: bool) -> Result<Self, Door> {
+        let mut under_way = handshakes.lock().unwrap_or_else(PoisonError::into_inner);
+        match under_way.door(network, is_shown) {
+            Door::Open => {}
+            closed => return Err(closed),
+        }
+        under_way.total += 1;
+        if let Some(network) = network {
+            *under_way.of_networks.entry(network).or_default() += 1;
+        }
+        drop(under_way);
+        Ok(Self {
+            handshakes: Arc::clone(handshakes),
+            network,
+        })
+    }
+}
+
+impl Drop for Handshake {
+    fn drop(&mut self) {
+        let mut under_way = self.handshakes.lock().unwrap_or_else(PoisonError::into_inner);
+        under_way.total = under_way.total.saturating_sub(1);
+        if let Some(network) = &self.network {
+            uncount(&mut under_way.of_networks, network);
+        }
+    }
+}
+
 async fn run(endpoint: iroh::Endpoint, protocols: Protocols) {
-    let handshakes = Arc::new(Semaphore::new(MAX_HANDSHAKES));
+    let handshakes = Arc::new(Mutex::new(Handshakes::default()));
     let census = Arc::new(Census::default());
     let mut running = JoinSet::new();
     loop {
         tokio::select! {
             incoming = endpoint.accept() => {
                 let Some(incoming) = incoming else { break };
-                let Ok(permit) = Arc::clone(&handshakes).try_acquire_owned() else {
-                    incoming.refuse();
-                    continue;
-                };
-                let (endpoint, protocols, census) = (endpoint.clone(), protocols.clone(), Arc::clone(&census));
                 let address = match incoming.remote_addr() {
                     IncomingAddr::Ip(address) => Some(address.ip()),
                     _ => None,
                 };
+                let begun = Handshake::begin(&handshakes, address.map(network), incoming.remote_addr_validated());
+                let handshake = match begun {
+                    Ok(handshake) => handshake,
+                    Err(Door::Retry) => {
+                        // It fails only for one that has shown its address, which this one has not.
+                        let _ = incoming.retry();
+                        continue;
+                    }
+                    Err(_) => {
+                        incoming.refuse();
+                        continue;
+                    }
+                };
+                let (endpoint, protocols, census) = (endpoint.clone(), protocols.clone(), Arc::clone(&census));
                 running.spawn(async move {
                     let connection = shake_hands(incoming).await;
-                    drop(permit);
+                    drop(handshake);
                     if let Some(connection) = connection {
                         answer(connection, address, endpoint, &protocols, &census).await;
                     }
@@ -251,6 +332,33 @@ mod tests {
         held.clear();
         let open = census.0.lock().unwrap();
         assert!(open.total == 0 && open.of_peers.is_empty());
+    }
+
+    #[test]
+    fn forged_addresses_cannot_shut_the_door_to_those_who_show_theirs() {
+        let handshakes = Arc::default();
+        let forged = |number: u8| Some(IpAddr::from([192, 0, 2, number]));
+        let mut held = Vec::new();
+        for number in 0..=255 {
+            match Handshake::begin(&handshakes, forged(number), false) {
+                Ok(handshake) => held.push(handshake),
+                Err(door) => assert_eq!(door, Door::Retry, "{number}"),
+            }
+        }
+        assert_eq!(held.len(), HANDSHAKES_ON_TRUST);
+        let honest: IpAddr = "198.51.100.1".parse().unwrap();
+        for _ in 0..MAX_HANDSHAKES_PER_ADDRESS {
+            held.push(Handshake::begin(&handshakes, Some(honest), true).unwrap());
+        }
+        assert_eq!(
+            Handshake::begin(&handshakes, Some(honest), true).unwrap_err(),
+            Door::Shut,
+            "one address has its share"
+        );
+        held.push(Handshake::begin(&handshakes, forged(9), true).unwrap());
+        held.clear();
+        let left = handshakes.lock().unwrap();
+        assert!(left.total == 0 && left.of_networks.is_empty());
     }
 
     #[test]

@@ -145,7 +145,8 @@ fn transport() -> QuicTransportConfig {
         .default_path_max_idle_timeout(IDLE_TIMEOUT)
         .default_path_keep_alive_interval(KEEP_ALIVE)
         .max_concurrent_bidi_streams(MAX_STREAMS.into())
-        .max_concurrent_uni_streams(MAX_STREAMS.into())
+        // No protocol has any.
+        .max_concurrent_uni_streams(0_u32.into())
         .stream_receive_window(STREAM_WINDOW.into())
         .receive_window(CONNECTION_WINDOW.into())
         .send_window(CONNECTION_WINDOW.into())

@@ -1,19 +1,59 @@
 //! Transactions that wait for a block.
+//!
+//! They cost nothing, so whoever wants can fill the room and the blocks. What a contract that runs needs in time has room
+//! and comes into a block whatever else waits; identities, which everybody can make without end, come last.
 
 use std::collections::{BTreeMap, VecDeque};
 
-use ledger::{Hash, Id, SignedTransaction};
+use ledger::{Hash, Id, Operation, SignedTransaction};
 
 /// Most transactions that wait.
 pub(crate) const MAX_WAITING: usize = 10_000;
+/// Most of them that a contract does not need in time.
+const MAX_ORDINARY: usize = 7_500;
+/// Most of them that make an identity.
+const MAX_NEWCOMERS: usize = 2_500;
 /// Most transactions of one author that wait.
 pub(crate) const MAX_WAITING_PER_AUTHOR: usize = 64;
+
+/// How urgent a transaction is, the most urgent first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Class {
+    /// A running contract needs it in time.
+    Duty,
+    /// Everything else of those who are known.
+    Ordinary,
+    /// The first of an author that the chain does not know yet.
+    Newcomer,
+}
+
+impl Class {
+    const fn of(operation: &Operation) -> Self {
+        match operation {
+            Operation::Progress { .. }
+            | Operation::Report { .. }
+            | Operation::Receipt { .. }
+            | Operation::Cancel { .. } => Self::Duty,
+            Operation::CreateEntity(_) | Operation::JoinNode(_) => Self::Newcomer,
+            _ => Self::Ordinary,
+        }
+    }
+
+    /// How many may wait before one of this class finds no room.
+    const fn room(self) -> usize {
+        match self {
+            Self::Duty => MAX_WAITING,
+            Self::Ordinary => MAX_ORDINARY,
+            Self::Newcomer => MAX_NEWCOMERS,
+        }
+    }
+}
 
 /// Why a transaction may not wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Full {
     /// Too many wait.
-    #[error("{MAX_WAITING} transactions wait already; try again after the next block")]
+    #[error("too many transactions wait already; try again after the next block")]
     All,
     /// Too many of this author wait.
     #[error("{MAX_WAITING_PER_AUTHOR} transactions of this author wait already; try again after the next block")]
@@ -33,12 +73,24 @@ impl Mempool {
         self.waiting.iter().any(|(waiting, _)| *waiting == hash)
     }
 
-    /// What waits, in order.
+    /// What waits: authors with a duty first, those that the chain does not know yet last, otherwise in order. The
+    /// transactions of one author stay together in theirs.
     pub(crate) fn waiting(&self) -> Vec<SignedTransaction> {
-        self.waiting
+        let mut ranks: BTreeMap<Id, Class> = BTreeMap::new();
+        for (_, transaction) in &self.waiting {
+            let class = Class::of(&transaction.transaction.operation);
+            let rank = ranks.entry(transaction.transaction.author).or_insert(class);
+            if class == Class::Duty {
+                *rank = class;
+            }
+        }
+        let mut waiting: Vec<SignedTransaction> = self
+            .waiting
             .iter()
             .map(|(_, transaction)| transaction.clone())
-            .collect()
+            .collect();
+        waiting.sort_by_key(|transaction| ranks.get(&transaction.transaction.author).copied());
+        waiting
     }
 
     /// What waits of one author, in order.
@@ -52,15 +104,16 @@ impl Mempool {
             .collect()
     }
 
-    /// Whether another transaction of this author may wait.
+    /// Whether another transaction of its author may wait.
     ///
     /// # Errors
     /// [`Full`] when there is no room.
-    pub(crate) fn room(&self, author: Id) -> Result<(), Full> {
-        if self.waiting.len() >= MAX_WAITING {
+    pub(crate) fn room(&self, transaction: &SignedTransaction) -> Result<(), Full> {
+        let transaction = &transaction.transaction;
+        if self.waiting.len() >= Class::of(&transaction.operation).room() {
             return Err(Full::All);
         }
-        if self.waits_of(author) >= MAX_WAITING_PER_AUTHOR {
+        if self.waits_of(transaction.author) >= MAX_WAITING_PER_AUTHOR {
             return Err(Full::Author);
         }
         Ok(())
@@ -76,8 +129,8 @@ impl Mempool {
     /// # Errors
     /// [`Full`] when there is no room.
     pub(crate) fn push(&mut self, transaction: SignedTransaction) -> Result<(), Full> {
+        self.room(&transaction)?;
         let author = transaction.transaction.author;
-        self.room(author)?;
         *self.by_author.entry(author).or_default() += 1;
         self.waiting.push_back((transaction.hash(), transaction));
         Ok(())
@@ -95,22 +148,92 @@ impl Mempool {
 
 #[cfg(test)]
 mod tests {
-    use ledger::{Operation, SigningKey, Tokens, Transaction};
+    use ledger::{
+        SigningKey, Tokens, Transaction,
+        body::{Entity, Keys},
+        text::Text,
+    };
 
     use super::*;
 
-    fn transaction(author: u8, nonce: u64) -> SignedTransaction {
-        let author = Id::from_hash(Hash::from_bytes([author; 32]));
-        let operation = Operation::Transfer {
-            to: author,
-            amount: Tokens::from_micro(1),
-        };
+    fn author(number: usize) -> Id {
+        let mut bytes = [0; 32];
+        bytes[..8].copy_from_slice(&number.to_le_bytes());
+        Id::from_hash(Hash::from_bytes(bytes))
+    }
+
+    fn of(number: usize, nonce: u64, operation: Operation) -> SignedTransaction {
         Transaction {
-            author,
+            author: author(number),
             nonce,
             operation,
         }
         .sign(Hash::ZERO, &SigningKey::from_seed(&[1; 32]))
+    }
+
+    fn transaction(number: usize, nonce: u64) -> SignedTransaction {
+        let operation = Operation::Transfer {
+            to: author(number),
+            amount: Tokens::from_micro(1),
+        };
+        of(number, nonce, operation)
+    }
+
+    fn newcomer(number: usize) -> SignedTransaction {
+        let keys = Keys {
+            signing: SigningKey::from_seed(&[2; 32]).public(),
+            link: SigningKey::from_seed(&[3; 32]).public(),
+            encryption: SigningKey::from_seed(&[4; 32]).public(),
+        };
+        let entity = Entity {
+            name: Text::lossy("n"),
+            keys,
+            addresses: Vec::new(),
+        };
+        of(number, 0, Operation::CreateEntity(entity))
+    }
+
+    fn cancel(number: usize, nonce: u64) -> SignedTransaction {
+        let contract = author(7);
+        of(number, nonce, Operation::Cancel { contract })
+    }
+
+    #[test]
+    fn identities_without_end_leave_room_for_others_and_contracts_always_have_some() {
+        let mut pool = Mempool::default();
+        for number in 0..MAX_NEWCOMERS {
+            pool.push(newcomer(number)).unwrap();
+        }
+        assert_eq!(pool.push(newcomer(MAX_NEWCOMERS)), Err(Full::All));
+        for number in MAX_NEWCOMERS..MAX_ORDINARY {
+            pool.push(transaction(number, 1)).unwrap();
+        }
+        assert_eq!(pool.push(transaction(MAX_ORDINARY, 1)), Err(Full::All));
+        pool.push(cancel(MAX_ORDINARY, 1)).unwrap();
+        assert_eq!(pool.waiting()[0], cancel(MAX_ORDINARY, 1));
+    }
+
+    #[test]
+    fn duties_come_into_a_block_first_with_what_their_author_said_before() {
+        let mut pool = Mempool::default();
+        let came = [
+            newcomer(1),
+            transaction(2, 1),
+            transaction(3, 1),
+            transaction(1, 1),
+            cancel(3, 2),
+        ];
+        for transaction in came {
+            pool.push(transaction).unwrap();
+        }
+        let expected = [
+            transaction(3, 1),
+            cancel(3, 2),
+            transaction(2, 1),
+            newcomer(1),
+            transaction(1, 1),
+        ];
+        assert_eq!(pool.waiting(), expected);
     }
 
     #[test]

@@ -120,7 +120,7 @@ impl Ledger {
         }
         // What costs little is checked first: whoever signs nothing makes nobody replay what waits.
         let author = transaction.transaction.author;
-        if let Err(full) = waiting.room(author) {
+        if let Err(full) = waiting.room(&transaction) {
             return Ok(Submission::Full(full.to_string()));
         }
         let snapshot = self.database.snapshot()?;
@@ -155,8 +155,12 @@ impl Ledger {
     /// # Errors
     /// [`DatabaseError`] when it cannot be kept.
     pub fn hold(&self, sealed: &[u8], peer: [u8; 32]) -> Result<(), DatabaseError> {
-        let time = self.database.snapshot()?.head()?.time;
-        self.database.hold(content_hash(sealed), sealed, peer, time)
+        let (hash, snapshot) = (content_hash(sealed), self.database.snapshot()?);
+        // Whoever brings the same again and again must not take the way of the blocks to the disk.
+        if snapshot.sealed(hash)?.is_some() {
+            return Ok(());
+        }
+        self.database.hold(hash, sealed, peer, snapshot.head()?.time)
     }
 
     /// The set in force for the next block.
