@@ -4,8 +4,7 @@ use std::{fs, io, path::Path};
 
 /// Settings of a node: a path below `/proc/sys` and the value.
 ///
-/// User namespaces stay allowed, since each micro-VM's monitor is jailed in its own; forwarding is left to the agent,
-/// which opens it for the guests' bridge alone.
+/// Forwarding is left to the agent, which opens it for the guests' bridge alone.
 pub const NODE: &[(&str, &str)] = &[
     ("kernel/kptr_restrict", "2"),
     ("kernel/dmesg_restrict", "1"),

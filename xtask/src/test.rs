@@ -1,8 +1,8 @@
 //! `cargo xtask test`: every test, with all that they need made before.
 
-use std::path::PathBuf;
+use std::{fs::OpenOptions, path::PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use image::{Flavour, Profile};
 
 use crate::workspace::Workspace;
@@ -24,6 +24,7 @@ pub(crate) struct Arguments {
 
 /// Builds the images that scenarios need, then runs the tests.
 pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
+    check_machine()?;
     setup::ensure(workspace)?;
     let nextest = tool(workspace, "cargo-nextest")?;
     if !arguments.fast {
@@ -39,6 +40,20 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
         command.args(["--filterset", &format!("not ({SCENARIOS})")]);
     }
     process::run(command.args(&arguments.nextest)).context("tests")
+}
+
+/// Says what the tests need of this computer before hours are spent on them.
+fn check_machine() -> Result<()> {
+    ensure!(
+        rustix::process::geteuid().is_root(),
+        "the tests jail monitors and make networks of their own, which takes root; run this command as root"
+    );
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open("/dev/kvm")
+        .context("the monitor's tests need /dev/kvm; load kvm_intel or kvm_amd, or turn nested virtualization on")?;
+    Ok(())
 }
 
 /// Finds a tool of cargo in PATH or among those built here, and builds it if it is nowhere.

@@ -6,6 +6,13 @@ use std::{
     io::{self, Read, Write},
 };
 
+use virtio_bindings::{
+    virtio_ids::VIRTIO_ID_NET,
+    virtio_net::{
+        VIRTIO_NET_F_CSUM, VIRTIO_NET_F_GUEST_CSUM, VIRTIO_NET_F_HOST_TSO4, VIRTIO_NET_F_HOST_TSO6, VIRTIO_NET_F_MAC,
+    },
+};
+
 use super::{
     COMMON_FEATURES,
     chain::{self, Chain, Ring},
@@ -28,13 +35,13 @@ const BUDGET: usize = 256;
 const BUFFER_COUNT: usize = 10;
 
 /// Feature: the host finishes checksums.
-const CHECKSUM: u64 = 1 << 0;
+const CHECKSUM: u64 = 1 << VIRTIO_NET_F_CSUM;
 /// Feature: the guest takes frames with unfinished checksums.
-const GUEST_CHECKSUM: u64 = 1 << 1;
+const GUEST_CHECKSUM: u64 = 1 << VIRTIO_NET_F_GUEST_CSUM;
 /// Feature: the hardware address is in the configuration.
-const MAC: u64 = 1 << 5;
+const MAC: u64 = 1 << VIRTIO_NET_F_MAC;
 /// Features: the host cuts TCP over IPv4 and IPv6 into segments.
-const HOST_SEGMENTS: u64 = (1 << 11) | (1 << 12);
+const HOST_SEGMENTS: u64 = (1 << VIRTIO_NET_F_HOST_TSO4) | (1 << VIRTIO_NET_F_HOST_TSO6);
 /// `TUN_F_CSUM`: frames with unfinished checksums are taken.
 const TUN_CHECKSUM: u32 = 1;
 
@@ -185,7 +192,7 @@ fn is_transient(error: &io::Error) -> bool {
 
 impl Device for Net {
     fn kind(&self) -> u32 {
-        1
+        VIRTIO_ID_NET
     }
 
     fn features(&self) -> u64 {

@@ -21,18 +21,11 @@ const VENDOR: u32 = 0x0053_4f5a;
 
 /// Status bits (section 2.1).
 pub mod status {
-    /// The guest has seen the device.
-    pub const ACKNOWLEDGE: u32 = 1;
-    /// The guest has a driver for it.
-    pub const DRIVER: u32 = 2;
-    /// The driver is ready.
-    pub const DRIVER_OK: u32 = 4;
-    /// Features are agreed on.
-    pub const FEATURES_OK: u32 = 8;
-    /// The device has met a broken queue and works no more until a reset.
-    pub const NEEDS_RESET: u32 = 64;
-    /// The driver has given up.
-    pub const FAILED: u32 = 128;
+    pub use virtio_bindings::virtio_config::{
+        VIRTIO_CONFIG_S_ACKNOWLEDGE as ACKNOWLEDGE, VIRTIO_CONFIG_S_DRIVER as DRIVER,
+        VIRTIO_CONFIG_S_DRIVER_OK as DRIVER_OK, VIRTIO_CONFIG_S_FAILED as FAILED,
+        VIRTIO_CONFIG_S_FEATURES_OK as FEATURES_OK, VIRTIO_CONFIG_S_NEEDS_RESET as NEEDS_RESET,
+    };
 }
 
 /// Register offsets.

@@ -1,5 +1,7 @@
 //! Entropy device (section 5.4): fills what the guest offers with the host kernel's random bytes.
 
+use virtio_bindings::virtio_ids::VIRTIO_ID_RNG;
+
 use super::{
     COMMON_FEATURES,
     chain::{self, Ring},
@@ -35,7 +37,7 @@ impl Rng {
 
 impl Device for Rng {
     fn kind(&self) -> u32 {
-        4
+        VIRTIO_ID_RNG
     }
     fn features(&self) -> u64 {
         COMMON_FEATURES

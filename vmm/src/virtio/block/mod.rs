@@ -9,6 +9,12 @@ use std::{
 
 use node_api::vmm::Access;
 use rustix::fs::FallocateFlags;
+use virtio_bindings::{
+    virtio_blk::{
+        VIRTIO_BLK_F_DISCARD, VIRTIO_BLK_F_FLUSH, VIRTIO_BLK_F_RO, VIRTIO_BLK_F_SEG_MAX, VIRTIO_BLK_F_WRITE_ZEROES,
+    },
+    virtio_ids::VIRTIO_ID_BLOCK,
+};
 use vm_memory::Bytes;
 
 use self::request::{Answer, MAX_CLEAR, Request, SECTOR, parse};
@@ -31,15 +37,15 @@ const SERIAL: usize = 20;
 const CONFIG: usize = 60;
 
 /// Feature: `seg_max` holds.
-const SEG_MAX: u64 = 1 << 2;
+const SEG_MAX: u64 = 1 << VIRTIO_BLK_F_SEG_MAX;
 /// Feature: read-only.
-const READ_ONLY: u64 = 1 << 5;
+const READ_ONLY: u64 = 1 << VIRTIO_BLK_F_RO;
 /// Feature: flush requests are understood.
-pub const FLUSH: u64 = 1 << 9;
+pub const FLUSH: u64 = 1 << VIRTIO_BLK_F_FLUSH;
 /// Feature: discard requests are understood.
-const DISCARD: u64 = 1 << 13;
+const DISCARD: u64 = 1 << VIRTIO_BLK_F_DISCARD;
 /// Feature: write-zeroes requests are understood.
-const WRITE_ZEROES: u64 = 1 << 14;
+const WRITE_ZEROES: u64 = 1 << VIRTIO_BLK_F_WRITE_ZEROES;
 
 /// The block device.
 #[derive(Debug)]
@@ -239,7 +245,7 @@ fn io_error(error: vm_memory::GuestMemoryError) -> io::Error {
 
 impl Device for Block {
     fn kind(&self) -> u32 {
-        2
+        VIRTIO_ID_BLOCK
     }
 
     fn features(&self) -> u64 {

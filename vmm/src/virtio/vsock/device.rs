@@ -8,6 +8,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use virtio_bindings::virtio_ids::VIRTIO_ID_VSOCK;
+
 use super::{
     connection::{Connection, Due, Outcome},
     packet::{HEADER, HOST, Header, Operation, STREAM},
@@ -463,7 +465,7 @@ fn parse_greeting(line: &[u8]) -> Option<u32> {
 
 impl Device for Vsock {
     fn kind(&self) -> u32 {
-        19
+        VIRTIO_ID_VSOCK
     }
 
     fn features(&self) -> u64 {
