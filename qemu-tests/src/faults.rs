@@ -69,6 +69,25 @@ impl Faults {
         self.process("kill agent")
     }
 
+    /// Makes the node's agent do nothing any more, and returns which process it is.
+    ///
+    /// # Errors
+    /// If there is none or the machine does not answer.
+    pub fn freeze_agent(&mut self) -> Result<Process> {
+        self.process("freeze agent")
+    }
+
+    /// The sockets of the machine that hear from anyone, `PROTOCOL:PORT` each.
+    ///
+    /// # Errors
+    /// If the machine does not answer.
+    pub fn sockets(&mut self) -> Result<Vec<String>> {
+        let answer = self.ask("sockets")?;
+        let mut words = answer.split(' ').map(str::to_owned);
+        ensure!(words.next().as_deref() == Some("sockets"), "{answer}");
+        Ok(words.collect())
+    }
+
     /// Kills the monitor of the contract whose id begins with `contract`, and returns which process it was.
     ///
     /// # Errors
@@ -152,10 +171,10 @@ impl Faults {
     }
 }
 
-/// Reads `process PID START` or `killed PID START`.
+/// Reads `process PID START`, `killed PID START` or `frozen PID START`.
 fn process(answer: &str) -> Option<Process> {
     let words: Vec<&str> = answer.split(' ').collect();
-    let ["process" | "killed", pid, start] = words.as_slice() else {
+    let ["process" | "killed" | "frozen", pid, start] = words.as_slice() else {
         return None;
     };
     Some(Process {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use image::Flavour;
-use qemu_tests::grid::{Grid, JOURNAL, JOURNAL_PORT, Node, NodeOptions, Terms};
+use qemu_tests::grid::{Grid, JOURNAL, JOURNAL_PORT, LINK, Node, NodeOptions, Terms};
 use qemu_tests::iso;
 use qemu_tests::journal::Status;
 
@@ -74,6 +74,8 @@ fn micro_vm_answers_without_a_gap_while_the_agent_is_killed_and_is_adopted() -> 
     let contract = grid.deploy_journal(Path::new(env!("CARGO_BIN_EXE_journal")))?;
     let before = grid.journal()?.status_after(10)?;
     let (agent, monitor) = (node.faults()?.agent()?, node.faults()?.monitor(&contract)?);
+    // All that the machine hears from the network, while a workload runs.
+    assert_eq!(node.faults()?.sockets()?, [format!("udp:{LINK}")]);
 
     assert_eq!(node.faults()?.kill_agent()?, agent);
     let during = ask_until_adopted(&mut node, &contract, &before)?;
@@ -88,6 +90,14 @@ fn micro_vm_answers_without_a_gap_while_the_agent_is_killed_and_is_adopted() -> 
     let after = grid.journal()?.status()?;
     goes_on(&during, &after);
     assert_eq!(grid.customer().deployment(JOURNAL)?["state"], "active");
+
+    // An agent that does nothing any more is no better than none.
+    let next = node.faults()?.agent()?;
+    assert_eq!(node.faults()?.freeze_agent()?, next);
+    node.hear("agent: gives no sign of life")?;
+    node.hear("init: agent ready")?;
+    assert_ne!(node.faults()?.agent()?, next);
+    goes_on(&after, &grid.journal()?.status()?);
 
     // What the next agent has adopted, it can also end.
     grid.customer().run(&["cancel", JOURNAL])?;

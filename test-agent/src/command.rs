@@ -15,8 +15,12 @@ pub(crate) enum Command {
     AgentMemory,
     /// How much memory a contract's monitor holds beyond its guest's, which has so many bytes.
     MonitorMemory(String, u64),
+    /// Which sockets are open to anyone.
+    Sockets,
     /// Kill the agent.
     KillAgent,
+    /// Make the agent do nothing any more.
+    FreezeAgent,
     /// Kill a contract's monitor.
     KillMonitor(String),
     /// Ask a guest for a page.
@@ -66,6 +70,8 @@ impl Command {
                 let guest = guest.parse().map_err(|_| Refusal::Unknown)?;
                 Ok(Self::MonitorMemory((*contract).to_owned(), guest))
             }
+            ["sockets"] => Ok(Self::Sockets),
+            ["freeze", "agent"] => Ok(Self::FreezeAgent),
             ["kill", "agent"] => Ok(Self::KillAgent),
             ["kill", "monitor", contract] => Ok(Self::KillMonitor((*contract).to_owned())),
             ["get", address, path] => {

@@ -9,7 +9,9 @@
 //! | `monitor CONTRACT` | nothing | `process PID START` |
 //! | `memory init`, `memory agent` | nothing | `memory BYTES`, what is resident |
 //! | `memory monitor CONTRACT BYTES` | nothing | the same without a guest's memory of BYTES |
+//! | `sockets` | nothing | `sockets PROTOCOL:PORT …`, those that hear from anyone |
 //! | `kill agent` | the node's agent gets SIGKILL | `killed PID START` |
+//! | `freeze agent` | it gets SIGSTOP | `frozen PID START` |
 //! | `kill monitor CONTRACT` | the monitor gets SIGKILL | `killed PID START` |
 //! | `get IP:PORT PATH` | asks a guest for a page by HTTP | `page BODY`, of which the first line |
 //! | anything else, or what cannot be done | nothing | `refused: WHY` |
@@ -23,6 +25,7 @@ mod memory;
 mod page;
 mod processes;
 mod serial;
+mod sockets;
 
 use std::{path::Path, process::ExitCode};
 
@@ -59,6 +62,8 @@ fn carry_out(line: &str) -> Result<String, Refusal> {
         Command::MonitorMemory(contract, guest) => {
             memory(processes.resident(processes.monitor(&contract)?.pid, Some(guest))?)
         }
+        Command::Sockets => format!("sockets {}", sockets::open(Path::new("/proc/net"))?.join(" ")),
+        Command::FreezeAgent => told("frozen", processes::freeze(processes.agent()?)?),
         Command::KillAgent => told("killed", processes::kill(processes.agent()?)?),
         Command::KillMonitor(contract) => told("killed", processes::kill(processes.monitor(&contract)?)?),
         Command::Get(address, path) => format!("page {}", page::get(address, &path)?),

@@ -80,9 +80,18 @@ impl Processes {
 
 /// Ends a process at once.
 pub(crate) fn kill(process: Found) -> Result<Found, Refusal> {
-    kill_process(process.pid, Signal::KILL)
+    signal(process, Signal::KILL, "kill")
+}
+
+/// Makes a process do nothing until it is told to go on.
+pub(crate) fn freeze(process: Found) -> Result<Found, Refusal> {
+    signal(process, Signal::STOP, "freeze")
+}
+
+fn signal(process: Found, signal: Signal, step: &'static str) -> Result<Found, Refusal> {
+    kill_process(process.pid, signal)
         .map_err(io::Error::from)
-        .map_err(failed("kill"))?;
+        .map_err(failed(step))?;
     Ok(process)
 }
 

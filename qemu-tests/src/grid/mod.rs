@@ -37,7 +37,7 @@ pub use bot::Bot;
 pub use farm::Terms;
 pub use journal::{JOURNAL, JOURNAL_PORT};
 pub use logs::last_lines;
-pub use node::{Node, NodeOptions, NodeWithoutPower};
+pub use node::{LINK, Node, NodeOptions, NodeWithoutPower};
 pub use programs::Programs;
 pub use stage::Stage;
 pub use tunnel::Tunnel;

@@ -15,7 +15,7 @@ use crate::media::iso_with_arguments;
 use crate::ports::free_udp_port;
 
 /// Port of a node's peer link.
-const LINK: u16 = 7770;
+pub const LINK: u16 = 7770;
 /// From power-on to init; far more than that takes on a busy computer without virtualization.
 const BOOT: Duration = Duration::from_secs(180);
 /// From init to the next thing that the node says by itself.
