@@ -9,8 +9,11 @@ use std::{
         unix::process::CommandExt,
     },
     process::Command,
+    ptr, slice,
     sync::Arc,
 };
+
+use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
 /// Joins a netlink socket to a multicast group, by number (`NETLINK_ADD_MEMBERSHIP` of netlink(7)).
 ///
@@ -79,6 +82,34 @@ pub fn enter_cgroup(command: &mut Command, procs: File) {
     let procs = Arc::new(procs);
     // SAFETY: write(2) is async-signal-safe; the closure allocates nothing and owns the descriptor.
     unsafe { command.pre_exec(move || (&*procs).write_all(b"0")) };
+}
+
+/// Shows `read` the contents of a file without copying them.
+///
+/// # Errors
+/// What mmap(2) says.
+pub fn with_contents<T>(file: &File, read: impl FnOnce(&[u8]) -> T) -> io::Result<T> {
+    let length = usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?;
+    if length == 0 {
+        return Ok(read(&[]));
+    }
+    // SAFETY: a new mapping is asked for wherever there is room, so nothing of this process is replaced.
+    let start = unsafe {
+        mmap(
+            ptr::null_mut(),
+            length,
+            ProtFlags::READ,
+            MapFlags::PRIVATE,
+            file.as_fd(),
+            0,
+        )
+    }?;
+    // SAFETY: the mapping has `length` readable bytes until it is removed below. Files of the image are written by the
+    // kernel alone, before the first program runs; one that got shorter would end this program, as a panic does.
+    let result = read(unsafe { slice::from_raw_parts(start.cast_const().cast::<u8>(), length) });
+    // SAFETY: it is the mapping made above, and `read` keeps nothing of it, as its lifetime says.
+    unsafe { munmap(start, length) }?;
+    Ok(result)
 }
 
 /// Puts the calling thread behind all others: it runs when nobody else wants the processor.

@@ -7,7 +7,7 @@
 
 use std::{
     fs::{self, File},
-    io::{self, Read},
+    io,
     os::unix::fs::{FileTypeExt, MetadataExt},
     path::{Path, PathBuf},
     sync::atomic::{AtomicUsize, Ordering},
@@ -16,10 +16,10 @@ use std::{
 
 use node_api::image::{Entry, FARM_MEDIA, MANIFEST, MODULES, Manifest, ManifestError};
 
+use crate::sys;
+
 /// A file of at most this many bytes is hashed at once whatever it is.
 const SMALL: u64 = 256 * 1024;
-/// Bytes hashed at a time.
-const CHUNK: usize = 64 * 1024;
 /// Most threads that hash.
 const MOST_THREADS: usize = 4;
 /// Deepest directory that is looked into.
@@ -291,15 +291,7 @@ fn check_file(place: &Path, hash: &[u8; 32], mode: u32, size: u64) -> Result<(),
 }
 
 fn hash_file(place: &Path) -> io::Result<blake3::Hash> {
-    let mut file = File::open(place)?;
-    let mut hasher = blake3::Hasher::new();
-    let mut chunk = vec![0; CHUNK];
-    loop {
-        match file.read(&mut chunk)? {
-            0 => return Ok(hasher.finalize()),
-            length => hasher.update(chunk.get(..length).unwrap_or_default()),
-        };
-    }
+    sys::with_contents(&File::open(place)?, blake3::hash)
 }
 
 fn below(root: &Path, path: &str) -> PathBuf {
