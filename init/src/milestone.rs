@@ -10,11 +10,11 @@
 //! |---|---|
 //! | `mounts` | the mount table is done |
 //! | `image verified (N files)` | what is needed to start matches the manifest |
-//! | `modules loaded (N)` | the devices that were there have their modules |
+//! | `modules loaded (N)` | the disks and network interfaces that were there have their modules |
 //! | `agent started` | the agent's process exists |
 //! | `test agent started` | in the test flavour of the image alone: the process that causes faults exists |
 //! | `agent ready` | the agent said that it is ready |
-//! | `modules loaded for guests (N)` | what guests need of the kernel is loaded |
+//! | `all modules loaded (N)` | so is what guests and other devices need |
 //! | `whole image verified (N files)` | the rest of the image matches as well |
 //! | `stopping (…)` | an ordered end has begun; the reason is in the parentheses |
 //! | `image damaged: PATH: …` | the image is refused |

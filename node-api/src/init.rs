@@ -8,8 +8,8 @@ pub const SOCKET: &str = "/run/init.sock";
 /// watchdog and restarts the agent.
 pub const LIVENESS_MS: u64 = 30_000;
 
-/// An empty file that `init` makes once the devices that were there at boot have their modules. The agent starts before:
-/// disks and network interfaces appear while it runs. What guests alone need is loaded after [`Request::Ready`].
+/// An empty file that `init` makes once the disks and network interfaces that were there at boot have their modules. The
+/// agent starts before: they appear while it runs. What guests and other devices need is loaded after [`Request::Ready`].
 pub const MODULES_LOADED: &str = "/run/modules-loaded";
 
 /// An empty file that `init` makes once the modules that guests need are loaded.

@@ -5,6 +5,7 @@ pub mod bytes;
 pub mod hotplug;
 pub mod load;
 pub mod order;
+pub mod urgency;
 
 /// The name under which the kernel knows a module: `-` and `_` are the same to it.
 #[must_use]

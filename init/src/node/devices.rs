@@ -1,12 +1,12 @@
-//! The thread that loads modules: what the node itself needs first, with the devices' drivers; what guests need once the
-//! node is ready; then for devices that come later.
+//! The thread that loads modules: what the node itself needs first, with the drivers of disks and network; what guests and
+//! other devices need once the node is ready; then for devices that come later.
 
 use std::{
     collections::BTreeSet,
     io,
     os::fd::{AsFd, BorrowedFd},
     path::Path,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -22,6 +22,7 @@ use crate::{
     modules::{
         hotplug::{self, Heard, Hotplug},
         load::{LoadError, Loader, Outcome},
+        urgency::is_urgent,
     },
     monotonic::Monotonic,
     sys,
@@ -60,19 +61,26 @@ fn load(image: Arc<Image>, ready: &EventFd) -> Result<(), Damage> {
             .and_then(|hotplug| heard_within(hotplug, Duration::ZERO))
             .unwrap_or_default()
     };
-    let more = || loader.wanted(&appeared());
+    let later = Mutex::new(BTreeSet::new());
+    let urgent = |devices: BTreeSet<String>| {
+        let (urgent, others): (BTreeSet<_>, BTreeSet<_>) = devices.into_iter().partition(|device| is_urgent(device));
+        later.lock().unwrap_or_else(PoisonError::into_inner).extend(others);
+        loader.wanted(&urgent)
+    };
+    let more = || urgent(appeared());
     let mut at_boot = loader.listed(NODE_MODULES)?;
-    at_boot.extend(loader.wanted(&hotplug::devices(Path::new(SYS))));
+    at_boot.extend(urgent(hotplug::devices(Path::new(SYS))));
     let mut loaded = finish(loader.load(at_boot, more))?;
     for _ in 0..MOST_ROUNDS {
         let Some(added) = hotplug.as_ref().and_then(|hotplug| heard_within(hotplug, SETTLED)) else {
             break;
         };
-        loaded += finish(loader.load(loader.wanted(&added), more))?;
+        loaded += finish(loader.load(urgent(added), more))?;
     }
     console::say(&format!("modules loaded ({loaded})"));
     mark(MODULES_LOADED);
 
+    let more = || loader.wanted(&appeared());
     let load_for = |devices: &BTreeSet<String>| -> Result<(), Damage> {
         let loaded = finish(loader.load(loader.wanted(devices), more))?;
         if loaded > 0 {
@@ -85,10 +93,11 @@ fn load(image: Arc<Image>, ready: &EventFd) -> Result<(), Damage> {
     while !is_ready_before(ready, hotplug.as_ref(), latest) {
         load_for(&appeared())?;
     }
-    let mut for_guests = loader.listed(GUESTS_MODULES)?;
-    for_guests.extend(loader.wanted(&hotplug::processor(Path::new(SYS))));
-    let loaded = finish(loader.load(for_guests, more))?;
-    console::say(&format!("modules loaded for guests ({loaded})"));
+    let mut rest = loader.listed(GUESTS_MODULES)?;
+    rest.extend(loader.wanted(&hotplug::processor(Path::new(SYS))));
+    rest.extend(loader.wanted(&later.into_inner().unwrap_or_else(PoisonError::into_inner)));
+    let loaded = finish(loader.load(rest, more))?;
+    console::say(&format!("all modules loaded ({loaded})"));
     mark(GUESTS_MODULES_LOADED);
     sys::trim_heap();
 
