@@ -6,7 +6,7 @@ mod watch;
 
 pub use meter::Meter;
 pub use store::{Deployments, StoreError};
-pub use watch::{Next, Seen, decide};
+pub use watch::{LEAVE_DISPUTES, LEAVE_MS, LEAVE_UNSEEN, Next, Seen, decide};
 
 use std::collections::BTreeMap;
 
@@ -19,6 +19,12 @@ use crate::app::Plan;
 pub const MAX_PAST: usize = 64;
 /// How long a node that failed is avoided, in milliseconds.
 pub const AVOID_MS: u64 = 120_000;
+/// How long a node is avoided on which the workload stayed down, in milliseconds.
+pub const AVOID_DOWN_MS: u64 = 3_600_000;
+/// How long a farmer is avoided whose nodes' reports were disputed, in milliseconds.
+pub const AVOID_FARMER_MS: u64 = 86_400_000;
+/// Most nodes and farmers that are avoided at once; those whose time is over first are forgotten first.
+pub const MAX_AVOIDED: usize = 1_024;
 
 /// What a customer runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,7 +42,7 @@ pub struct Deployment {
     pub settled_before: u32,
     /// What contracts before have cost.
     pub paid_before: Tokens,
-    /// Nodes that failed, and until when they are avoided.
+    /// Nodes and farmers that failed, and until when they are avoided, in the chain's time.
     pub avoid: BTreeMap<Id, Timestamp>,
     /// Why it is over, once it is.
     pub ended: Option<String>,
@@ -58,6 +64,32 @@ pub struct Placement {
     pub periods: u32,
     /// Periods that are settled, as last seen.
     pub settled: u32,
+    /// The owner of the node's farm.
+    #[serde(default)]
+    pub farmer: Option<Id>,
+    /// Why the node is left before the contract's end, if it is.
+    #[serde(default)]
+    pub leaving: Option<Leaving>,
+}
+
+/// A node that is left.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Leaving {
+    /// Why.
+    pub reason: String,
+    /// Who is avoided afterwards.
+    pub blame: Blame,
+}
+
+/// Who is avoided after a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Blame {
+    /// The node, for a while.
+    Node,
+    /// The farmer with all its nodes, for longer.
+    Farmer,
 }
 
 impl Deployment {
@@ -94,8 +126,13 @@ impl Deployment {
         if let Some(placement) = self.placement.take() {
             self.settled_before = self.settled_before.saturating_add(placement.settled);
             self.paid_before = self.paid_before.checked_add(paid).unwrap_or(self.plan.budget);
-            self.avoid.retain(|_, until| *until > now);
-            self.avoid.insert(placement.node, now.plus(AVOID_MS));
+            let (who, for_ms) = match (placement.leaving.map(|leaving| leaving.blame), placement.farmer) {
+                (None, _) => (placement.node, AVOID_MS),
+                (Some(Blame::Farmer), Some(farmer)) => (farmer, AVOID_FARMER_MS),
+                (Some(Blame::Farmer), None) => (placement.node, AVOID_FARMER_MS),
+                (Some(Blame::Node), _) => (placement.node, AVOID_DOWN_MS),
+            };
+            self.shun(who, now, for_ms);
             self.past.push(placement.contract);
             if self.past.len() > MAX_PAST {
                 self.past.remove(0);
@@ -103,7 +140,18 @@ impl Deployment {
         }
     }
 
-    /// Nodes that are avoided now.
+    /// Avoids a node or a farmer for `for_ms` milliseconds from `now` on.
+    pub fn shun(&mut self, who: Id, now: Timestamp, for_ms: u64) {
+        self.avoid.retain(|_, until| *until > now);
+        self.avoid.insert(who, now.plus(for_ms));
+        while self.avoid.len() > MAX_AVOIDED {
+            let next = self.avoid.iter().min_by_key(|(_, until)| **until).map(|(id, _)| *id);
+            let Some(next) = next else { return };
+            self.avoid.remove(&next);
+        }
+    }
+
+    /// Nodes and farmers that are avoided now.
     #[must_use]
     pub fn avoided(&self, now: Timestamp) -> std::collections::BTreeSet<Id> {
         let avoided = self.avoid.iter().filter(|(_, until)| **until > now);
@@ -142,6 +190,8 @@ pub(crate) mod tests {
             price: Tokens::from_micro(100),
             periods: 10,
             settled: 4,
+            farmer: Some(id(8)),
+            leaving: None,
         }
     }
 
@@ -156,5 +206,27 @@ pub(crate) mod tests {
         assert_eq!(deployment.past, [id(1)]);
         assert!(deployment.avoided(now).contains(&id(2)));
         assert!(deployment.avoided(now.plus(AVOID_MS)).is_empty());
+    }
+
+    #[test]
+    fn a_disputed_farmer_is_avoided_for_a_day_and_the_list_has_an_end() {
+        let now = Timestamp::from_millis(1_000);
+        let mut deployment = deployment();
+        deployment.placement = Some(Placement {
+            leaving: Some(Leaving {
+                reason: "disputed".into(),
+                blame: Blame::Farmer,
+            }),
+            ..placement()
+        });
+        deployment.displace(Tokens::ZERO, now);
+        assert!(deployment.avoided(now.plus(AVOID_FARMER_MS - 1)).contains(&id(8)));
+        for seed in 0..1_100_u16 {
+            let mut bytes = [0; 32];
+            bytes[..2].copy_from_slice(&seed.to_be_bytes());
+            deployment.shun(Id::from_hash(Hash::from_bytes(bytes)), now, 1_000);
+        }
+        assert_eq!(deployment.avoid.len(), MAX_AVOIDED);
+        assert!(deployment.avoid.contains_key(&id(8)));
     }
 }

@@ -5,7 +5,7 @@
 //! | [`quantity`] | amounts, sizes and times as people write them | none |
 //! | [`identity`] | one seed, three keys; encrypted at rest, recovery words | its file |
 //! | [`home`], [`policy`] | the home directory, what a farmer's bot may agree to | files |
-//! | [`market`] | which nodes suit, the cheapest first | none |
+//! | [`market`], [`bounds`] | which nodes and rules suit, the cheapest first | none |
 //! | [`negotiation`] | two cores that come to one agreement or none | none |
 //! | [`app`], [`deployment`] | what a customer runs and what is to be done about it | files |
 //! | [`acceptance`] | whether a farmer's bot makes an offer | none |
@@ -20,6 +20,7 @@
 pub mod acceptance;
 pub mod app;
 pub mod bot;
+pub mod bounds;
 pub mod control;
 pub mod deployment;
 pub mod home;

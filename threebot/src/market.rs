@@ -1,12 +1,14 @@
 //! Which nodes suit a workload, the cheapest first.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ledger::{
     Hash, Id, Resources, Tokens,
     body::{Location, Terms},
 };
 use serde::Serialize;
+
+use crate::bounds;
 
 /// An hour in milliseconds.
 const HOUR_MS: u64 = 3_600_000;
@@ -45,7 +47,7 @@ pub struct Wanted {
     pub country: Option<[u8; 2]>,
     /// Most that an hour may cost at the asking price.
     pub max_hour: Option<Tokens>,
-    /// Nodes that are not to be taken.
+    /// Nodes and farmers that are not to be taken.
     pub avoid: BTreeSet<Id>,
     /// Who looks: its own nodes are no use to it, for a bot does not negotiate with itself.
     pub customer: Id,
@@ -78,6 +80,24 @@ pub struct Ranking {
     pub candidates: Vec<Candidate>,
     /// What does not.
     pub withheld: Vec<Withheld>,
+}
+
+impl Ranking {
+    /// Why nodes are withheld, a line for each reason, that of the most nodes first.
+    #[must_use]
+    pub fn reasons(&self) -> Vec<String> {
+        let mut by_reason: BTreeMap<&str, BTreeSet<Id>> = BTreeMap::new();
+        for Withheld { node, reason } in &self.withheld {
+            by_reason.entry(reason).or_default().insert(*node);
+        }
+        let mut reasons: Vec<_> = by_reason.into_iter().collect();
+        reasons.sort_by_key(|(_, nodes)| std::cmp::Reverse(nodes.len()));
+        let line = |(reason, nodes): (&str, BTreeSet<Id>)| match (nodes.len(), nodes.first()) {
+            (1, Some(node)) => format!("node {}: {reason}", node.short()),
+            (many, _) => format!("{many} nodes: {reason}"),
+        };
+        reasons.into_iter().map(line).collect()
+    }
 }
 
 /// Ranks listings. A node that is offered under several terms appears once, under its cheapest.
@@ -113,11 +133,17 @@ fn suits(listing: Listing, wanted: &Wanted) -> Result<Candidate, &'static str> {
     if wanted.avoid.contains(&listing.node) {
         return Err("it failed a short while ago");
     }
+    if wanted.avoid.contains(&listing.owner) {
+        return Err("its farmer failed a short while ago");
+    }
     if listing.owner == wanted.customer {
         return Err("it is the searcher's own");
     }
     if !listing.terms.open {
         return Err("its terms are closed");
+    }
+    if let Some(excess) = bounds::exceeded(&listing.terms.rule) {
+        return Err(excess);
     }
     let (fewest, most) = listing.terms.periods;
     if wanted
@@ -185,13 +211,7 @@ mod tests {
                 periods: (1, 10),
                 rule: SettlementRule {
                     period_ms: HOUR_MS / 2,
-                    grace_ms: 1_000,
-                    acknowledge_ms: 1_000,
-                    deploy_ms: 1_000,
-                    tolerance_permille: 1,
-                    unconfirmed_permille: 1,
-                    disputed_permille: 1,
-                    missed_limit: 1,
+                    ..bounds::tests::USUAL
                 },
                 open: true,
             },
@@ -235,6 +255,27 @@ mod tests {
     }
 
     #[test]
+    fn reasons_are_counted_and_one_node_is_named() {
+        let mut closed = listing(1, 1);
+        closed.terms.open = false;
+        let abroad = |node| {
+            let mut listing = listing(node, 1);
+            listing.location.country = *b"DE";
+            listing
+        };
+        let wanted = Wanted {
+            country: Some(*b"BE"),
+            ..wanted()
+        };
+        let ranking = rank(vec![closed, abroad(2), abroad(3), abroad(3)], &wanted);
+        let one = format!("node {}: its terms are closed", id(1).short());
+        assert_eq!(
+            ranking.reasons(),
+            ["2 nodes: it stands in another country".to_owned(), one]
+        );
+    }
+
+    #[test]
     fn what_does_not_suit_is_withheld_with_its_reason() {
         let reason = |listing: Listing, wanted: &Wanted| rank(vec![listing], wanted).withheld[0].reason;
         let mut closed = listing(1, 1);
@@ -271,6 +312,20 @@ mod tests {
             ..wanted()
         };
         assert_eq!(reason(listing(1, 1), &failed), "it failed a short while ago");
+        let distrusted = Wanted {
+            avoid: [id(101)].into(),
+            ..wanted()
+        };
+        assert_eq!(
+            reason(listing(1, 1), &distrusted),
+            "its farmer failed a short while ago"
+        );
+        let mut greedy = listing(1, 1);
+        greedy.terms.rule.disputed_permille = 1_000;
+        assert_eq!(
+            Some(reason(greedy.clone(), &wanted())),
+            bounds::exceeded(&greedy.terms.rule)
+        );
         let own = Wanted {
             customer: id(101),
             ..wanted()

@@ -64,12 +64,7 @@ impl Bot {
         };
         let ranking = self.search(&wanted).await?;
         let Some(best) = ranking.candidates.first() else {
-            let reasons: Vec<String> = ranking
-                .withheld
-                .iter()
-                .take(MAX_CANDIDATES)
-                .map(|withheld| format!("node {}: {}", withheld.node.short(), withheld.reason))
-                .collect();
+            let reasons = ranking.reasons();
             let reasons = if reasons.is_empty() {
                 "the market is empty".into()
             } else {
@@ -137,7 +132,8 @@ impl Bot {
             farmer: listing.owner,
             farmer_key: farmer.keys.signing,
             rule: listing.terms.rule,
-            bidding: Bidding::up_to(deployment.limit()),
+            advertised: candidate.period,
+            bidding: Bidding::up_to(deployment.limit().min(candidate.period)),
             key: self.shared.author.key.clone(),
         };
         let address = link_address("farmer", listing.owner, &farmer.keys.link, &farmer.addresses)?;
@@ -168,6 +164,8 @@ impl Bot {
             price: agreement.price,
             periods: agreement.periods,
             settled: 0,
+            farmer: Some(agreement.farmer),
+            leaving: None,
         };
         let total = agreement.total();
         let name = deployment.plan.name.clone();

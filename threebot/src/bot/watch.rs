@@ -14,7 +14,7 @@ use workload::node::{Answer, Request, State};
 use super::{Bot, BotError, Stages, now};
 use crate::{
     control::DeploymentView,
-    deployment::{Deployment, Meter, Next, Placement, Seen, decide},
+    deployment::{Deployment, Leaving, Meter, Next, Placement, Seen, decide},
 };
 
 /// Pause between looks while a workload is being brought up.
@@ -36,6 +36,8 @@ struct Watch {
     meter: Option<Meter>,
     receipt_sent: Option<u32>,
     fetched: bool,
+    /// Since when every look has found the workload down.
+    down_since: Option<Timestamp>,
 }
 
 /// What a keeper does after a look.
@@ -162,6 +164,8 @@ impl Bot {
             Err(error) => {
                 // What the customer sees of its workload does not depend on the chain.
                 self.observe(placement, watch, stages).await;
+                // Whoever does not reach the chain may not reach the node for the same reason.
+                watch.down_since = None;
                 return Err(error.into());
             }
         }
@@ -191,11 +195,24 @@ impl Bot {
             now: head.time,
             customer: self.id(),
             receipt_sent: watch.receipt_sent,
+            down_ms: watch.down_since.map_or(0, |since| now().since(since)),
         };
+        let placement = deployment.placement.as_ref().unwrap_or(placement);
         match decide(&deployment, placement, seen) {
             Next::Wait => Ok(Step::LookAgain(pause)),
             Next::Receipt { period, from, to } => {
                 self.send_receipt(placement, watch, period, (from, to)).await;
+                Ok(Step::LookAgain(EAGER))
+            }
+            Next::Leave { reason, blame } => {
+                if placement.leaving.is_none() {
+                    stages.note(&format!("{reason}; leaving node {}", placement.node.short()));
+                    let leaving = Leaving { reason, blame };
+                    let mark = |known: &mut Placement| known.leaving = Some(leaving);
+                    self.update(name, |known| known.placement.as_mut().map(mark).unwrap_or_default())
+                        .await?;
+                }
+                self.cancel_contract(placement.contract).await?;
                 Ok(Step::LookAgain(EAGER))
             }
             Next::Redeploy { reason } if deployment.ended.is_none() => {
@@ -276,6 +293,11 @@ impl Bot {
             .meter
             .get_or_insert_with(|| Meter::new(look_ms.saturating_mul(3).saturating_add(1_000)));
         let running = state == Some(State::Running);
+        watch.down_since = if running {
+            None
+        } else {
+            watch.down_since.or(Some(now()))
+        };
         if meter.is_empty() && running {
             // The first look comes a moment after the node said that it runs.
             meter.saw(since, true);

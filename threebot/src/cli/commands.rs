@@ -11,7 +11,7 @@ use ledger::{
     body::{Location, Prices, SettlementRule, Terms},
 };
 use threebot::{
-    app, bot,
+    app, bot, bounds,
     control::{Failure, FailureKind, Reply, Request},
     home::Home,
     oci::{self, Platform},
@@ -57,7 +57,10 @@ pub(super) fn perform(arguments: Arguments) -> Result<(), Failure> {
         Command::Tunnel { name, ports } => runtime()?.block_on(tunnel::run(home, name, ports, json)),
         Command::Image(Image::Push { layout, name }) => push(&home, &layout, name, json),
         Command::Farm(farm) => self::farm(&home, farm, json),
-        other => show(&client::ask(&home, &plain_request(other)?, |_| ())?, json),
+        other => {
+            let told = |event| print::event(&event, json);
+            show(&client::ask(&home, &plain_request(other)?, told)?, json)
+        }
     }
 }
 
@@ -247,10 +250,16 @@ fn farm(home: &Home, farm: Farm, json: bool) -> Result<(), Failure> {
                 longitude: lon,
             },
         },
-        Farm::Terms(arguments) => Request::FarmTerms {
-            farm: arguments.farm.clone(),
-            terms: terms(&arguments),
-        },
+        Farm::Terms(arguments) => {
+            let terms = terms(&arguments);
+            if let Some(excess) = bounds::exceeded(&terms.rule) {
+                print::note(&format!("customers' bots withhold these terms: {excess}"));
+            }
+            Request::FarmTerms {
+                farm: arguments.farm.clone(),
+                terms,
+            }
+        }
         Farm::List => Request::FarmList,
         Farm::Media {
             farm,

@@ -5,7 +5,14 @@ use ledger::{
     body::{Contract, ContractState, Failure},
 };
 
-use super::{Deployment, Placement};
+use super::{Blame, Deployment, Placement};
+
+/// A node is left only for what has gone on for at least this long, in milliseconds: short periods are no reason to hurry.
+pub const LEAVE_MS: u64 = 900_000;
+/// Disputed periods for which a farmer is left, if they are a quarter of all.
+pub const LEAVE_DISPUTES: u32 = 3;
+/// Periods in a row for which a workload may be down before its node is left.
+pub const LEAVE_UNSEEN: u64 = 2;
 
 /// What is known of a placement.
 #[derive(Debug, Clone, Copy)]
@@ -18,6 +25,8 @@ pub struct Seen<'a> {
     pub customer: Id,
     /// Period for which a receipt was sent.
     pub receipt_sent: Option<u32>,
+    /// For how long every look has found the workload down, while the chain was within reach; in milliseconds.
+    pub down_ms: u64,
 }
 
 /// What is to be done.
@@ -33,6 +42,13 @@ pub enum Next {
         from: Timestamp,
         /// When it ended.
         to: Timestamp,
+    },
+    /// Cancel the contract, and look for another node once that is proven.
+    Leave {
+        /// Why.
+        reason: String,
+        /// Who is avoided afterwards.
+        blame: Blame,
     },
     /// Look for another node.
     Redeploy {
@@ -62,7 +78,7 @@ pub fn decide(deployment: &Deployment, placement: &Placement, seen: Seen<'_>) ->
         } => {
             let to = contract.period_end(*since, *period);
             if receipt.is_some() || seen.receipt_sent == Some(*period) || seen.now < to {
-                return Next::Wait;
+                return leave(placement, contract, *period, seen.down_ms);
             }
             let from = match period.checked_sub(1) {
                 Some(before) => contract.period_end(*since, before),
@@ -74,6 +90,10 @@ pub fn decide(deployment: &Deployment, placement: &Placement, seen: Seen<'_>) ->
                 to,
             }
         }
+        ContractState::Cancelled { .. } if author == seen.customer && placement.leaving.is_some() => {
+            let reason = placement.leaving.as_ref().map(|leaving| leaving.reason.as_str());
+            again(deployment, reason.unwrap_or_default())
+        }
         ContractState::Expired { .. } => Next::Finish {
             reason: "all periods are over".into(),
         },
@@ -83,6 +103,32 @@ pub fn decide(deployment: &Deployment, placement: &Placement, seen: Seen<'_>) ->
         ContractState::Cancelled { .. } => again(deployment, "the farmer cancelled the contract"),
         ContractState::Failed { reason, .. } => again(deployment, &failure(reason)),
     }
+}
+
+/// Whether a node is left that runs a workload, or claims to.
+fn leave(placement: &Placement, contract: &Contract, settled: u32, down_ms: u64) -> Next {
+    if let Some(leaving) = placement.leaving.clone() {
+        let super::Leaving { reason, blame } = leaving;
+        return Next::Leave { reason, blame };
+    }
+    let period_ms = contract.signed.agreement.rule.period_ms;
+    let disputes = contract.disputes;
+    let disputed_ms = period_ms.saturating_mul(u64::from(disputes));
+    if disputes >= LEAVE_DISPUTES && disputed_ms >= LEAVE_MS && disputes.saturating_mul(4) >= settled {
+        let reason = format!("the node's reports differ from what was seen in {disputes} of {settled} periods");
+        return Next::Leave {
+            reason,
+            blame: Blame::Farmer,
+        };
+    }
+    if down_ms >= LEAVE_MS.max(period_ms.saturating_mul(LEAVE_UNSEEN)) {
+        let reason = format!("the workload was not seen to run for {} minutes", down_ms / 60_000);
+        return Next::Leave {
+            reason,
+            blame: Blame::Node,
+        };
+    }
+    Next::Wait
 }
 
 fn again(deployment: &Deployment, reason: &str) -> Next {
@@ -165,6 +211,7 @@ mod tests {
             now: T(now),
             customer: id(9),
             receipt_sent,
+            down_ms: 0,
         };
         decide(&deployment(), &placement(), seen)
     }
@@ -239,7 +286,83 @@ mod tests {
             now: T(2),
             customer: id(9),
             receipt_sent: None,
+            down_ms: 0,
         };
         assert!(matches!(decide(&deployment, &placement(), seen), Next::Finish { .. }));
+    }
+
+    /// What is done in a running period of `period_ms`, after `settled` periods of which some were disputed.
+    fn running(period_ms: u64, settled: u32, disputes: u32, down_ms: u64, placement: &Placement) -> Next {
+        let (state, author) = active(settled, Some(Claim { up_ms: 0 })).unwrap();
+        let mut contract = contract(state);
+        contract.signed.agreement.rule.period_ms = period_ms;
+        contract.disputes = disputes;
+        let seen = Seen {
+            contract: Some((&contract, author)),
+            now: T(10_000),
+            customer: id(9),
+            receipt_sent: None,
+            down_ms,
+        };
+        decide(&deployment(), placement, seen)
+    }
+
+    #[test]
+    fn a_farmer_whose_reports_are_disputed_is_left_and_avoided() {
+        const HOUR: u64 = 3_600_000;
+        let next = |period_ms, settled, disputes| running(period_ms, settled, disputes, 0, &placement());
+        assert!(matches!(
+            next(HOUR, 3, 3),
+            Next::Leave {
+                blame: Blame::Farmer,
+                ..
+            }
+        ));
+        assert_eq!(next(HOUR, 3, 2), Next::Wait);
+        assert!(matches!(next(HOUR, 12, 3), Next::Leave { .. }));
+        assert_eq!(next(HOUR, 13, 3), Next::Wait);
+        // Ten seconds each: what is at stake is little, and a look that comes late is much of a period.
+        assert_eq!(next(10_000, 89, 89), Next::Wait);
+        assert!(matches!(next(10_000, 90, 90), Next::Leave { .. }));
+    }
+
+    #[test]
+    fn a_node_on_which_the_workload_stays_down_is_left() {
+        const HOUR: u64 = 3_600_000;
+        let next = |period_ms, down_ms| running(period_ms, 1, 0, down_ms, &placement());
+        assert_eq!(next(HOUR, 2 * HOUR - 1), Next::Wait);
+        assert!(matches!(next(HOUR, 2 * HOUR), Next::Leave { blame: Blame::Node, .. }));
+        assert_eq!(next(10_000, LEAVE_MS - 1), Next::Wait);
+        assert!(matches!(next(10_000, LEAVE_MS), Next::Leave { .. }));
+    }
+
+    #[test]
+    fn what_is_left_is_cancelled_until_that_is_proven_and_then_placed_anew() {
+        let mut placement = placement();
+        placement.leaving = Some(super::super::Leaving {
+            reason: "disputed".into(),
+            blame: Blame::Farmer,
+        });
+        let again = running(10_000, 1, 0, 0, &placement);
+        assert!(
+            matches!(
+                again,
+                Next::Leave {
+                    blame: Blame::Farmer,
+                    ..
+                }
+            ),
+            "{again:?}"
+        );
+        let contract = contract(ContractState::Cancelled { at: T(1) });
+        let seen = Seen {
+            contract: Some((&contract, id(9))),
+            now: T(2),
+            customer: id(9),
+            receipt_sent: None,
+            down_ms: 0,
+        };
+        let reason = "disputed".to_owned();
+        assert_eq!(decide(&deployment(), &placement, seen), Next::Redeploy { reason });
     }
 }

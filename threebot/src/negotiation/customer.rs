@@ -26,6 +26,8 @@ pub struct Brief {
     pub farmer_key: PublicKey,
     /// The rule of the terms that it saw.
     pub rule: SettlementRule,
+    /// What the terms ask for one period of what is requested. Nothing above it is bid or taken.
+    pub advertised: Tokens,
     /// How it bids.
     pub bidding: Bidding,
     /// Its own signing key.
@@ -143,6 +145,9 @@ impl Customer {
         }
         if offers > MAX_OFFERS {
             return self.violated("more offers than the protocol allows");
+        }
+        if price > brief.advertised {
+            return self.violated("the offer is above the price of the terms");
         }
         if best.is_some_and(|best| price > best) {
             return self.violated("the offer rose");

@@ -26,6 +26,9 @@ const RULE: SettlementRule = SettlementRule {
     missed_limit: 2,
 };
 
+/// What the terms ask for a period.
+const ADVERTISED: u64 = 1_000_000;
+
 fn chain() -> Hash {
     Hash::from_bytes([9; 32])
 }
@@ -66,7 +69,8 @@ fn brief(limit: u64) -> Brief {
         farmer: id(2),
         farmer_key: key(2).public(),
         rule: RULE,
-        bidding: Bidding::up_to(Tokens::from_micro(limit)),
+        advertised: Tokens::from_micro(ADVERTISED),
+        bidding: Bidding::up_to(Tokens::from_micro(limit.min(ADVERTISED))),
         key: key(1),
     }
 }
@@ -304,4 +308,24 @@ fn a_draft_that_differs_in_anything_is_not_signed() {
             "{outputs:?}"
         );
     }
+}
+
+#[test]
+fn an_offer_above_the_price_of_the_terms_is_no_offer_whatever_the_budget() {
+    let run = run(ADVERTISED * 100, ask(ADVERTISED + 1, ADVERTISED + 1, 0));
+    assert!(
+        matches!(run.customer, Outcome::Violated(what) if what.contains("price of the terms")),
+        "{:?}",
+        run.customer
+    );
+    assert_eq!(run.counters, 0);
+}
+
+#[test]
+fn what_the_terms_ask_is_paid_where_the_farmer_concedes_nothing() {
+    let run = run(ADVERTISED * 100, ask(ADVERTISED, ADVERTISED, 0));
+    let Outcome::Agreed(signed) = run.customer else {
+        panic!("{:?}", run.customer);
+    };
+    assert_eq!(signed.agreement.price, Tokens::from_micro(ADVERTISED));
 }

@@ -24,7 +24,7 @@ pub(super) async fn perform(bot: &Bot, request: Request, events: mpsc::Sender<Ev
                 Err(error) => Err(error),
             }
         }
-        other => reply(bot, other).await,
+        other => reply(bot, other, &events).await,
     };
     let event = match result {
         Ok(reply) => Event::Done { reply },
@@ -34,7 +34,7 @@ pub(super) async fn perform(bot: &Bot, request: Request, events: mpsc::Sender<Ev
     let _ = timeout(LAST_WORD, events.send(event)).await;
 }
 
-async fn reply(bot: &Bot, request: Request) -> Result<Reply, BotError> {
+async fn reply(bot: &Bot, request: Request, events: &mpsc::Sender<Event>) -> Result<Reply, BotError> {
     Ok(match request {
         Request::Status => Reply::Status(bot.status()),
         Request::Balance => Reply::Balance(bot.balance().await?),
@@ -67,6 +67,7 @@ async fn reply(bot: &Bot, request: Request) -> Result<Reply, BotError> {
                     customer: bot.id(),
                     ..Wanted::default()
                 },
+                events,
             )
             .await?,
         ),
@@ -90,8 +91,14 @@ async fn reply(bot: &Bot, request: Request) -> Result<Reply, BotError> {
     })
 }
 
-async fn find(bot: &Bot, wanted: Wanted) -> Result<Vec<NodeView>, BotError> {
-    let candidates = bot.search(&wanted).await?.candidates.into_iter();
+async fn find(bot: &Bot, wanted: Wanted, events: &mpsc::Sender<Event>) -> Result<Vec<NodeView>, BotError> {
+    let ranking = bot.search(&wanted).await?;
+    for reason in ranking.reasons() {
+        let text = format!("withheld: {reason}");
+        // A listener that went away or does not read misses it.
+        let _ = events.try_send(Event::Note { text });
+    }
+    let candidates = ranking.candidates.into_iter();
     Ok(candidates
         .map(|candidate| NodeView {
             node: candidate.listing.node,
