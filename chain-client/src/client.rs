@@ -8,7 +8,7 @@ use std::{
 };
 
 use ledger::{
-    CertifiedHeader, Genesis, Hash, Header, Height, Id, Kind, LightClient, LightError, Record, RecordKey,
+    CertifiedHeader, Genesis, Hash, Header, Height, Id, Kind, LightClient, LightError, Record, RecordKey, Timestamp,
     body::{Assignments, Blob, Contract},
     light::{RecordProof, verify_history},
     record::BodyOf,
@@ -18,6 +18,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::{
     ClientError, Complaints, PeerFailure, Reason,
+    clock::ChainClock,
     protocol::{Answer, DEADLINE, HISTORY_PAGE, MAX_ANSWER, MAX_KEYS, PAGE, Request},
     standing::Standing,
     trust::TrustFile,
@@ -72,6 +73,7 @@ struct Shared {
     light: Mutex<LightClient>,
     trust: TrustFile,
     heads: watch::Sender<Option<Header>>,
+    clock: Mutex<ChainClock>,
     standing: Mutex<Standing>,
     complaints: Complaints,
 }
@@ -106,6 +108,7 @@ impl ChainClient {
             light: Mutex::new(light),
             trust,
             heads,
+            clock: Mutex::default(),
             standing: Mutex::default(),
             complaints,
         };
@@ -136,6 +139,28 @@ impl ChainClient {
     #[must_use]
     pub fn heads(&self) -> watch::Receiver<Option<Header>> {
         self.shared.heads.subscribe()
+    }
+
+    /// The chain's time now: that of the newest header that was verified since the client was opened, and what has passed since
+    /// it came. Nothing before the first.
+    #[must_use]
+    pub fn now(&self) -> Option<Timestamp> {
+        self.clock().read(Instant::now())
+    }
+
+    /// The chain's time now; asks for the newest header where none has told it yet.
+    ///
+    /// # Errors
+    /// As [`Self::sync`].
+    pub async fn time(&self) -> Result<Timestamp, ClientError> {
+        match self.now() {
+            Some(now) => Ok(now),
+            None => Ok(self.sync().await?.time),
+        }
+    }
+
+    fn clock(&self) -> MutexGuard<'_, ChainClock> {
+        self.shared.clock.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn light(&self) -> MutexGuard<'_, LightClient> {
@@ -176,6 +201,7 @@ impl ChainClient {
         let before = light.height();
         let mut next = light.clone();
         next.advance(certified).map_err(Reason::Lied)?;
+        self.clock().verified(certified.header.time, Instant::now());
         if next.height() > before {
             self.shared
                 .trust

@@ -13,6 +13,7 @@
 
 mod author;
 mod client;
+mod clock;
 mod complaints;
 mod error;
 pub mod protocol;

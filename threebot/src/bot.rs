@@ -23,15 +23,10 @@ mod watch;
 pub use error::{BotError, joined as error_line};
 pub use stages::Stages;
 
-use std::{
-    collections::BTreeMap,
-    net::SocketAddr,
-    sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use chain_client::{Author, ChainClient};
-use ledger::{Header, Id, Operation, Timestamp, body::Entity};
+use ledger::{Header, Id, Operation, body::Entity};
 use peer_link::{BlobStore, Connections, Endpoint, PeerAddress, PeerId, Protocols, protocol};
 use tokio::{sync::Mutex, task::JoinHandle};
 use tracing::info;
@@ -84,13 +79,6 @@ pub struct Parts {
     pub blobs: BlobStore,
     /// Its deployments.
     pub deployments: Deployments,
-}
-
-/// The time by this machine's clock.
-#[must_use]
-pub fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
 impl Bot {

@@ -5,9 +5,10 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use ledger::{Certificate, Hash, ValidatorSet};
 use peer_link::{BindError, Endpoint, PeerAddress, Protocols, protocol};
 use tokio::{sync::oneshot, task::JoinHandle};
+use tracing::warn;
 
 use crate::{
-    Database, DatabaseError, Home, HomeError, Ledger,
+    Clock, Database, DatabaseError, Home, HomeError, Ledger,
     engine::{self, Application, EngineConfig, EngineError, Proposed, Timeouts, Verdict},
     node::LedgerError,
     serve::serve,
@@ -20,7 +21,25 @@ pub struct RunOptions {
     pub directory: PathBuf,
     /// Where its peer link listens; port 0 takes a free one.
     pub listen: SocketAddr,
+    /// Where it takes the time from.
+    pub clock: Clock,
 }
+
+impl RunOptions {
+    /// The validator in `directory`, listening at `listen`, with this machine's clock.
+    #[must_use]
+    pub fn new(directory: PathBuf, listen: SocketAddr) -> Self {
+        let clock = Clock::default();
+        Self {
+            directory,
+            listen,
+            clock,
+        }
+    }
+}
+
+/// Pause between looks at a clock that is behind the chain.
+const CLOCK_PAUSE: Duration = Duration::from_millis(500);
 
 /// Why a validator did not start or stopped.
 #[derive(Debug, thiserror::Error)]
@@ -66,7 +85,7 @@ pub async fn run(options: RunOptions) -> Result<Running, RunError> {
     let home = Home::open(&options.directory)?;
     let chain = home.genesis.hash();
     let database = Database::open(&home.database(), home.genesis.clone())?;
-    let ledger = Arc::new(Ledger::new(database, home.consensus_key.public())?);
+    let ledger = Arc::new(Ledger::new(database, home.consensus_key.public(), options.clock)?);
     let endpoint = Endpoint::bind(&home.link_key, options.listen).await?;
     let address =
         PeerAddress::new(endpoint.id(), endpoint.bound()).map_err(|error| BindError::Setup(error.to_string()))?;
@@ -85,11 +104,17 @@ pub async fn run(options: RunOptions) -> Result<Running, RunError> {
     };
     let (stop, stopped) = oneshot::channel();
     let application = Consensus(Arc::clone(&ledger));
+    let waiting = Arc::clone(&ledger);
     let engine = tokio::spawn(async move {
         let shutdown = async {
             // A dropped sender is a request to stop as well.
             let _ = stopped.await;
         };
+        tokio::pin!(shutdown);
+        tokio::select! {
+            () = clock_is_right(&waiting) => {}
+            () = &mut shutdown => return Ok(()),
+        }
         engine::run(config, application, shutdown).await.map(|_| ())
     });
     Ok(Running {
@@ -101,6 +126,19 @@ pub async fn run(options: RunOptions) -> Result<Running, RunError> {
         stop,
         engine,
     })
+}
+
+/// Waits until the clock is no longer behind the chain. Who asks is answered meanwhile; nothing is proposed or voted for.
+async fn clock_is_right(ledger: &Ledger) {
+    let mut said = false;
+    // What the database cannot do the engine will say.
+    while let Err(error @ LedgerError::Behind { .. }) = ledger.check_clock() {
+        if !said {
+            warn!("{error}; no block is made until it has caught up");
+            said = true;
+        }
+        tokio::time::sleep(CLOCK_PAUSE).await;
+    }
 }
 
 impl Running {
@@ -209,14 +247,55 @@ mod tests {
             entities: vec![],
         };
         Home::init(folder.path(), &init).unwrap();
-        let mut running = run(RunOptions {
-            directory: folder.path().to_owned(),
-            listen: ([127, 0, 0, 1], 0).into(),
-        })
-        .await
-        .unwrap();
+        let loopback = ([127, 0, 0, 1], 0).into();
+        let mut running = run(RunOptions::new(folder.path().to_owned(), loopback)).await.unwrap();
         running.endpoint.close().await;
         let failed = tokio::time::timeout(Duration::from_secs(20), running.failed()).await;
         assert!(matches!(failed, Ok(Err(RunError::LinkLost))), "{failed:?}");
+    }
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_clock_that_is_behind_the_chain_is_waited_for_and_makes_no_block() {
+        use std::sync::atomic::{AtomicU64, Ordering};
+        let folder = tempfile::tempdir().unwrap();
+        let init = InitOptions {
+            name: "test".into(),
+            interval_ms: 100,
+            entities: vec![],
+        };
+        Home::init(folder.path(), &init).unwrap();
+        let behind_ms = Arc::new(AtomicU64::new(0));
+        let start = || {
+            let behind_ms = Arc::clone(&behind_ms);
+            let read = move || {
+                let right = Clock::default().now().millis();
+                ledger::Timestamp::from_millis(right - behind_ms.load(Ordering::SeqCst))
+            };
+            run(RunOptions {
+                clock: Clock::new(read),
+                ..RunOptions::new(folder.path().to_owned(), ([127, 0, 0, 1], 0).into())
+            })
+        };
+        let above = async |running: &Running, height: u64| {
+            let mut heads = running.ledger().heads();
+            let higher = heads.wait_for(|head| head.as_ref().is_some_and(|head| head.header.height > height));
+            higher.await.unwrap().as_ref().unwrap().header.height
+        };
+        let running = start().await.unwrap();
+        above(&running, 0).await;
+        running.stop().await.unwrap();
+        behind_ms.store(3_600_000, Ordering::SeqCst);
+        let running = start().await.unwrap();
+        let height = running.ledger().next_height().unwrap() - 1;
+        let early = tokio::time::timeout(Duration::from_secs(2), above(&running, height)).await;
+        assert!(early.is_err(), "a block was made: {early:?}");
+        let refused = running.ledger().propose().unwrap_err().to_string();
+        assert!(
+            refused.starts_with("this machine's clock is behind the chain by 3"),
+            "{refused}"
+        );
+        behind_ms.store(0, Ordering::SeqCst);
+        let caught_up = tokio::time::timeout(Duration::from_secs(20), above(&running, height)).await;
+        assert!(caught_up.is_ok());
+        running.stop().await.unwrap();
     }
 }

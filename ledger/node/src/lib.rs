@@ -9,6 +9,7 @@
 //! Architecture invariant: what a record may become is decided in the crate `ledger` alone; nothing here changes a record.
 #![forbid(unsafe_code)]
 
+mod clock;
 mod database;
 pub mod engine;
 mod home;
@@ -17,6 +18,7 @@ mod mempool;
 mod node;
 mod serve;
 
+pub use clock::Clock;
 pub use database::{Database, DatabaseError};
 pub use home::{Home, HomeError, InitOptions};
 pub use ledgerd::{RunError, RunOptions, Running, run};

@@ -104,7 +104,7 @@ fn perform(command: Command) -> Result<(), Failure> {
         }
         Command::Run { dir, listen } => {
             let runtime = tokio::runtime::Runtime::new()?;
-            runtime.block_on(validate(RunOptions { directory: dir, listen }))
+            runtime.block_on(validate(RunOptions::new(dir, listen)))
         }
     }
 }

@@ -1,13 +1,9 @@
 //! The chain as one validator has it: the database, what waits for a block, and the newest head.
 
-use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use ledger::{
-    Block, Certificate, CertifiedHeader, Genesis, Hash, Height, PublicKey, Refusal, SignedTransaction, Timestamp,
-    ValidatorSet,
+    Block, Certificate, CertifiedHeader, Genesis, Hash, Height, PublicKey, Refusal, SignedTransaction, ValidatorSet,
     encoding::{MAX_BLOCK, MAX_TRANSACTION, decode, encode},
     machine::{BlockError, Fault, Session, apply_block, propose_block},
 };
@@ -15,11 +11,13 @@ use tokio::sync::watch;
 use tracing::{debug, info};
 
 use crate::{
+    Clock,
     database::{Database, DatabaseError, Snapshot},
     mempool::Mempool,
 };
 
-/// Most by which a block's time may be ahead of a validator's clock, in milliseconds.
+/// Most by which a block's time may be ahead of a validator's clock, in milliseconds; also most by which the clock may be behind
+/// the chain when a block is proposed.
 const MAX_AHEAD_MS: u64 = 10_000;
 
 /// What became of a submitted transaction.
@@ -53,6 +51,12 @@ pub enum LedgerError {
         /// How far ahead in milliseconds.
         ahead: u64,
     },
+    /// This validator's clock is behind the chain, so no block of its has a true time.
+    #[error("this machine's clock is behind the chain by {} s; set it", behind_ms / 1_000)]
+    Behind {
+        /// How far behind in milliseconds.
+        behind_ms: u64,
+    },
 }
 
 /// The chain as one validator has it.
@@ -60,21 +64,23 @@ pub enum LedgerError {
 pub struct Ledger {
     database: Database,
     key: PublicKey,
+    clock: Clock,
     waiting: Mutex<Mempool>,
     heads: watch::Sender<Option<CertifiedHeader>>,
 }
 
 impl Ledger {
-    /// The chain in `database`, for the validator with this key.
+    /// The chain in `database`, for the validator with this key and clock.
     ///
     /// # Errors
     /// [`DatabaseError`] when the database cannot be read.
-    pub fn new(database: Database, key: PublicKey) -> Result<Self, DatabaseError> {
+    pub fn new(database: Database, key: PublicKey, clock: Clock) -> Result<Self, DatabaseError> {
         let head = database.snapshot()?.certified_head()?;
         let (heads, _) = watch::channel(head);
         Ok(Self {
             database,
             key,
+            clock,
             waiting: Mutex::default(),
             heads,
         })
@@ -125,7 +131,7 @@ impl Ledger {
         }
         let snapshot = self.database.snapshot()?;
         let head = snapshot.head()?;
-        let time = now().max(head.time.plus(1));
+        let time = self.clock.now().max(head.time.plus(1));
         let mut session = Session::new(&snapshot, self.genesis().hash(), head.height + 1, time);
         match session.check_signature(&transaction) {
             Ok(()) => {}
@@ -177,15 +183,29 @@ impl Ledger {
         Ok(self.database.snapshot()?.height()? + 1)
     }
 
+    /// Whether the clock is right as far as the chain can tell: not behind its newest block by more than is allowed.
+    ///
+    /// # Errors
+    /// [`LedgerError::Behind`] by how much it is behind, or the database cannot be read.
+    pub fn check_clock(&self) -> Result<(), LedgerError> {
+        let behind_ms = self.database.snapshot()?.head()?.time.since(self.clock.now());
+        if behind_ms > MAX_AHEAD_MS {
+            return Err(LedgerError::Behind { behind_ms });
+        }
+        Ok(())
+    }
+
     /// Makes the next block of what waits.
     ///
     /// # Errors
-    /// [`LedgerError`] when the database cannot be read.
+    /// [`LedgerError`] when the database cannot be read, or the clock is behind the chain: blocks a millisecond apart would
+    /// stretch every time that was agreed on.
     pub fn propose(&self) -> Result<Block, LedgerError> {
+        self.check_clock()?;
         let waiting = self.waiting().waiting();
         let snapshot = self.database.snapshot()?;
         let head = snapshot.head()?;
-        let (block, refused) = propose_block(&snapshot, self.genesis(), &head, self.key, now(), &waiting)?;
+        let (block, refused) = propose_block(&snapshot, self.genesis(), &head, self.key, self.clock.now(), &waiting)?;
         for (hash, refusal) in &refused {
             debug!(transaction = %hash, %refusal, "a waiting transaction no longer holds");
         }
@@ -200,7 +220,7 @@ impl Ledger {
     /// [`LedgerError`] says why it is not the next block.
     pub fn validate(&self, bytes: &[u8]) -> Result<Hash, LedgerError> {
         let block: Block = decode(bytes, MAX_BLOCK).map_err(LedgerError::Decode)?;
-        let (height, ahead) = (block.header.height, block.header.time.since(now()));
+        let (height, ahead) = (block.header.height, block.header.time.since(self.clock.now()));
         if ahead > MAX_AHEAD_MS {
             return Err(LedgerError::Ahead { height, ahead });
         }
@@ -245,16 +265,10 @@ fn content_hash(bytes: &[u8]) -> Hash {
     Hash::from_bytes(*blake3::hash(bytes).as_bytes())
 }
 
-/// This machine's clock.
-fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
-}
-
 #[cfg(test)]
 mod tests {
     use ledger::{
-        Id, Operation, SigningKey, Tokens, Transaction, Validator,
+        Id, Operation, SigningKey, Timestamp, Tokens, Transaction, Validator,
         body::{Entity, Keys},
         genesis::{GenesisEntity, Issuance},
         text::Text,
@@ -300,7 +314,7 @@ mod tests {
             issuance: Issuance::Fixed,
         };
         let database = Database::open(&folder.path().join("chain.redb"), genesis).unwrap();
-        Ledger::new(database, validator).unwrap()
+        Ledger::new(database, validator, Clock::default()).unwrap()
     }
 
     fn signed(ledger: &Ledger, nonce: u64, signer: u8) -> SignedTransaction {

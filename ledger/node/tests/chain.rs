@@ -58,12 +58,9 @@ fn init(folder: &Path) {
 }
 
 async fn start(folder: &Path) -> Running {
-    run(RunOptions {
-        directory: folder.join("validator"),
-        listen: loopback(),
-    })
-    .await
-    .unwrap()
+    run(RunOptions::new(folder.join("validator"), loopback()))
+        .await
+        .unwrap()
 }
 
 async fn client(running: &Running, trust: Option<&Path>) -> ChainClient {

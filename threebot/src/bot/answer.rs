@@ -7,7 +7,10 @@ use ledger::{
 use peer_link::{Connection, Limits, LinkError, PeerId, Stream, serve_requests};
 use tracing::info;
 
-use super::{Bot, BotError, negotiate::next_input, now};
+use super::{
+    Bot, BotError,
+    negotiate::{Clock, next_input},
+};
 use crate::{
     acceptance::{Facts, judge},
     negotiation::{Ask, Farmer, Input, MAX_MESSAGE, Message, Output, Reason, Request},
@@ -32,19 +35,25 @@ impl Bot {
 
     async fn answer_one(&self, first: Message, mut stream: Stream) -> Result<(), LinkError> {
         let peer = stream.peer();
-        let mut core = Farmer::start(self.chain().chain(), self.id(), self.shared.author.key.clone(), now());
-        core.handle(Input::Message(first), now());
+        let Ok(time) = self.chain().time().await else {
+            let reason = Reason::lossy("the farmer's bot does not reach the chain");
+            return stream.send(&Message::Reject { reason }, MAX_MESSAGE).await;
+        };
+        let clock = Clock::start(time);
+        let key = self.shared.author.key.clone();
+        let mut core = Farmer::start(self.chain().chain(), self.id(), key, clock.now());
+        core.handle(Input::Message(first), clock.now());
         loop {
             while let Some(output) = core.poll_output() {
                 match output {
                     Output::Send(message) => stream.send(&message, MAX_MESSAGE).await?,
                     Output::Check(request) => {
                         let checked = self.check(&request, peer).await;
-                        core.handle(Input::Checked(checked), now());
+                        core.handle(Input::Checked(checked), clock.now());
                     }
                     Output::Confirm(request) => {
                         let confirmed = self.check(&request, peer).await.map(drop);
-                        core.handle(Input::Confirmed(confirmed), now());
+                        core.handle(Input::Confirmed(confirmed), clock.now());
                     }
                     Output::Progress(_) => {}
                     Output::Done(outcome) => {
@@ -54,8 +63,8 @@ impl Bot {
                     }
                 }
             }
-            let input = next_input(&mut stream, core.next_deadline()).await;
-            core.handle(input, now());
+            let input = next_input(&mut stream, core.next_deadline(), clock).await;
+            core.handle(input, clock.now());
         }
     }
 
@@ -85,7 +94,7 @@ impl Bot {
             terms: (terms.record.hash(), terms.body),
             image: (image.record.hash(), image.body),
             live_contracts: self.live_contracts().await?,
-            now: now(),
+            now: chain.time().await?,
         })
     }
 

@@ -9,7 +9,7 @@ use node_api::image::FarmMedia;
 use peer_link::PeerAddress;
 use zeroize::Zeroizing;
 
-use super::{Bot, BotError, now};
+use super::{Bot, BotError};
 use crate::control::{FarmNodeView, FarmView};
 
 const DAY_MS: u64 = 86_400_000;
@@ -96,7 +96,7 @@ impl Bot {
         enrolments.push(Enrolment {
             key: SigningKey::from_seed(&seed).public(),
             remaining: nodes,
-            until: now().max(time).plus(u64::from(days) * DAY_MS),
+            until: time.plus(u64::from(days) * DAY_MS),
         });
         self.send(Operation::SetEnrolments { farm: id, enrolments }).await?;
         let peers = if peers.is_empty() {

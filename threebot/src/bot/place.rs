@@ -7,7 +7,7 @@ use ledger::{
 };
 use workload::Workload;
 
-use super::{Bot, BotError, Stages, link_address, now};
+use super::{Bot, BotError, Stages, link_address};
 use crate::{
     app::App,
     control::{DeploymentView, FailureKind},
@@ -59,7 +59,7 @@ impl Bot {
             periods: Some(deployment.periods_left()),
             country: plan.country,
             max_hour: None,
-            avoid: deployment.avoided(now()),
+            avoid: deployment.avoided(self.chain().time().await?),
             customer: self.id(),
         };
         let ranking = self.search(&wanted).await?;

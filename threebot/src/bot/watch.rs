@@ -11,7 +11,7 @@ use tokio::time::sleep;
 use tracing::{info, warn};
 use workload::node::{Answer, Request, State};
 
-use super::{Bot, BotError, Stages, now};
+use super::{Bot, BotError, Stages};
 use crate::{
     control::DeploymentView,
     deployment::{Deployment, Leaving, Meter, Next, Placement, Seen, decide},
@@ -37,7 +37,7 @@ struct Watch {
     receipt_sent: Option<u32>,
     fetched: bool,
     /// Since when every look has found the workload down.
-    down_since: Option<Timestamp>,
+    down_since: Option<Instant>,
 }
 
 /// What a keeper does after a look.
@@ -45,6 +45,10 @@ enum Step {
     LookAgain(Duration),
     Displaced,
     Over,
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Bot {
@@ -195,7 +199,7 @@ impl Bot {
             now: head.time,
             customer: self.id(),
             receipt_sent: watch.receipt_sent,
-            down_ms: watch.down_since.map_or(0, |since| now().since(since)),
+            down_ms: watch.down_since.map_or(0, |since| millis(since.elapsed())),
         };
         let placement = deployment.placement.as_ref().unwrap_or(placement);
         match decide(&deployment, placement, seen) {
@@ -218,7 +222,7 @@ impl Bot {
             Next::Redeploy { reason } if deployment.ended.is_none() => {
                 stages.note(&format!("{reason}; looking for another node"));
                 let paid = self.paid(placement).await?;
-                self.update(name, |known| known.displace(paid, now())).await?;
+                self.update(name, |known| known.displace(paid, head.time)).await?;
                 Ok(Step::Displaced)
             }
             Next::Redeploy { reason } | Next::Finish { reason } => {
@@ -283,7 +287,7 @@ impl Bot {
                 stages.reached("image fetched and verified", "by the node");
             }
         }
-        let Some((since, period)) = active else {
+        let (Some((since, period)), Some(now)) = (active, self.chain().now()) else {
             return EAGER;
         };
         let period_ms = contract.signed.agreement.rule.period_ms;
@@ -296,13 +300,13 @@ impl Bot {
         watch.down_since = if running {
             None
         } else {
-            watch.down_since.or(Some(now()))
+            watch.down_since.or_else(|| Some(Instant::now()))
         };
         if meter.is_empty() && running {
             // The first look comes a moment after the node said that it runs.
             meter.saw(since, true);
         }
-        meter.saw(now(), running);
+        meter.saw(now, running);
         meter.forget_before(
             period
                 .checked_sub(1)
