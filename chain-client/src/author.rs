@@ -30,7 +30,7 @@ pub struct Author {
 /// Why a transaction does not stand on the chain.
 #[derive(Debug, thiserror::Error)]
 pub enum SendError {
-    /// It breaks a rule of the chain and has changed nothing.
+    /// A peer says that it breaks a rule of the chain. That is not proven: the peer may lie and others have taken it.
     #[error("the chain refused: {0}")]
     Refused(#[source] Refusal),
     /// The chain could not be asked; it may stand there later.
@@ -59,7 +59,8 @@ impl ChainClient {
     /// transaction that used its last one, so a lost or false answer never makes anything happen twice.
     ///
     /// # Errors
-    /// [`SendError::Refused`] with the rule that it breaks; otherwise what became of it is not known.
+    /// [`SendError::Refused`] with the rule that a peer says it breaks. What became of it is known for certain only once another
+    /// transaction of the author stands on the chain: that took the nonce, or this one did before.
     pub async fn send(&self, author: &Author, operation: Operation) -> Result<Header, SendError> {
         let deadline = Instant::now() + SEND_DEADLINE;
         let mut signed: Option<SignedTransaction> = None;

@@ -21,6 +21,6 @@ mod standing;
 mod trust;
 
 pub use author::{Author, SendError};
-pub use client::{ChainClient, Following, Proven};
+pub use client::{ChainClient, Following, Found, Proven};
 pub use complaints::Complaints;
 pub use error::{ClientError, PeerFailure, Reason};

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ledger::{
-    Hash, Id, Resources, Tokens,
+    Hash, Id, Resources, Timestamp, Tokens,
     body::{Location, Terms},
 };
 use serde::Serialize;
@@ -80,10 +80,12 @@ pub struct Ranking {
     pub candidates: Vec<Candidate>,
     /// What does not.
     pub withheld: Vec<Withheld>,
+    /// How many nodes were looked at, if the market has more.
+    pub cut: Option<usize>,
 }
 
 impl Ranking {
-    /// Why nodes are withheld, a line for each reason, that of the most nodes first.
+    /// Why nodes are withheld, a line for each reason, that of the most nodes first; and whether there are more nodes.
     #[must_use]
     pub fn reasons(&self) -> Vec<String> {
         let mut by_reason: BTreeMap<&str, BTreeSet<Id>> = BTreeMap::new();
@@ -96,8 +98,33 @@ impl Ranking {
             (1, Some(node)) => format!("node {}: {reason}", node.short()),
             (many, _) => format!("{many} nodes: {reason}"),
         };
-        reasons.into_iter().map(line).collect()
+        let mut lines: Vec<String> = reasons.into_iter().map(line).collect();
+        if let Some(looked_at) = self.cut {
+            lines.push(format!(
+                "the market has more than the {looked_at} nodes that were looked at; another search sees others"
+            ));
+        }
+        lines
     }
+}
+
+/// The order in which candidates are asked: who has failed before comes after who has not, the longest ago first; then farmers
+/// take turns, each with its cheapest left, so that one with many nodes holds up nobody else.
+#[must_use]
+pub fn by_turns(candidates: Vec<Candidate>, failed: &BTreeMap<Id, Timestamp>) -> Vec<Candidate> {
+    let mut turns: BTreeMap<Id, usize> = BTreeMap::new();
+    let mut placed: Vec<_> = candidates
+        .into_iter()
+        .map(|candidate| {
+            let Listing { node, owner, .. } = candidate.listing;
+            let turn = turns.entry(owner).or_default();
+            *turn += 1;
+            let last_failed = failed.get(&node).max(failed.get(&owner)).copied();
+            ((last_failed, *turn), candidate)
+        })
+        .collect();
+    placed.sort_by_key(|(place, _)| *place);
+    placed.into_iter().map(|(_, candidate)| candidate).collect()
 }
 
 /// Ranks listings. A node that is offered under several terms appears once, under its cheapest.
@@ -252,6 +279,30 @@ mod tests {
         assert_eq!(ranking.candidates.len(), 1);
         assert_eq!(ranking.candidates[0].listing.terms_id.0, id(103));
         assert!(ranking.withheld.is_empty());
+    }
+
+    #[test]
+    fn farmers_take_turns_and_whoever_failed_comes_last() {
+        let of = |node, price, owner| {
+            let mut listing = listing(node, price);
+            listing.owner = id(owner);
+            listing
+        };
+        let cheap = (1..=20).map(|node| of(node, 100 + u64::from(node), 201));
+        let listings = cheap.chain([of(31, 300, 202), of(32, 301, 202), of(41, 400, 203)]);
+        let candidates = rank(listings.collect(), &wanted()).candidates;
+        let order = |failed: &[(Id, u64)]| {
+            let failed = failed.iter().map(|(id, at)| (*id, Timestamp::from_millis(*at)));
+            let order = by_turns(candidates.clone(), &failed.collect());
+            let nodes = order.into_iter().map(|candidate| candidate.listing.node);
+            nodes.take(5).collect::<Vec<_>>()
+        };
+        assert_eq!(order(&[]), [1, 31, 41, 2, 32].map(id));
+        assert_eq!(order(&[(id(201), 5)]), [31, 41, 32, 1, 2].map(id));
+        assert_eq!(
+            order(&[(id(201), 5), (id(31), 4), (id(32), 3), (id(41), 2)]),
+            [41, 32, 31, 1, 2].map(id)
+        );
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use chain_client::protocol::{Answer, Request};
+use chain_client::protocol::{Answer, PAGE, Request};
 use ledger::{
     CertifiedHeader, Genesis, Hash, Header, Height, Id, Record, RecordKey, SigningKey, Timestamp, Tokens, Validator,
     ValidatorSet,
@@ -25,6 +25,16 @@ pub(crate) fn node() -> Id {
 /// The contracts that are live on it.
 pub(crate) fn contracts() -> BTreeSet<Id> {
     [1, 2].map(|seed| Id::from_hash(Hash::from_bytes([seed; 32]))).into()
+}
+
+/// Ids that a search finds, more than one page of them, in ascending order.
+pub(crate) fn farms() -> Vec<Id> {
+    let id = |seed: u16| {
+        let mut bytes = [0; 32];
+        bytes[..2].copy_from_slice(&seed.to_be_bytes());
+        Id::from_hash(Hash::from_bytes(bytes))
+    };
+    (1..=600).map(id).collect()
 }
 
 pub(crate) fn key(seed: u8) -> SigningKey {
@@ -134,6 +144,10 @@ impl Chain {
                 head: self.head.clone(),
                 proofs: keys.iter().map(|key| self.proof(key)).collect(),
             },
+            Request::Find { after, .. } => {
+                let above = farms().into_iter().filter(|id| after.is_none_or(|after| *id > after));
+                Answer::Ids(above.take(PAGE).collect())
+            }
             _ => Answer::Unable("not known here".into()),
         }
     }

@@ -13,13 +13,13 @@ use chain_client::{
     protocol::{Answer, MAX_ANSWER, MAX_REQUEST, Request},
 };
 use ledger::{
-    Hash, RecordKey, Tokens,
+    Hash, Kind, RecordKey, Tokens,
     body::{Account, Assignments, Blob},
     record::Body,
 };
 use peer_link::{Endpoint, Limits, LinkKey, PeerAddress, Protocols, Serving, protocol, serve_requests};
 
-use chain::{Chain, certify, contracts, node, validators};
+use chain::{Chain, certify, contracts, farms, node, validators};
 
 /// How one peer answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -277,4 +277,26 @@ async fn where_all_lie_nothing_is_believed_and_each_check_is_named() {
         size: 1,
     };
     assert!(client.sealed(&unknown).await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_search_from_anywhere_finds_all_and_says_when_it_is_cut() {
+    let peers = [
+        Peer::start(1, Conduct::Honest).await,
+        Peer::start(2, Conduct::Honest).await,
+    ];
+    let (complaints, _) = collect();
+    let client = client(&peers[0], &peers[1], complaints).await;
+    let all = farms();
+    let find = async |start, most| client.find_from(Kind::Farm, None, start, most).await.unwrap();
+    for start in [None, Some(all[0]), Some(all[300]), Some(all[599])] {
+        let mut found = find(start, 600).await;
+        assert!(!found.cut, "{start:?}");
+        found.ids.sort_unstable();
+        assert_eq!(found.ids, all, "{start:?}");
+        let part = find(start, 599).await;
+        assert!(part.cut && part.ids.len() == 599, "{start:?}");
+    }
+    let part = find(Some(all[590]), 20).await;
+    assert_eq!(part.ids, [&all[591..], &all[..11]].concat());
 }
