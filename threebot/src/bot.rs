@@ -6,12 +6,14 @@
 //! | `search` | collects proven listings for [`crate::market`] |
 //! | `negotiate`, `answer` | drives the two sides of [`crate::negotiation`] over links |
 //! | `place`, `watch` | brings a deployment onto a node and keeps it there |
+//! | `kept` | shows, cancels and forgets deployments |
 //! | `node` | asks the node of a contract |
 
 mod answer;
 mod error;
 mod farm;
 mod image;
+mod kept;
 mod negotiate;
 mod node;
 mod place;

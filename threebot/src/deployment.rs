@@ -23,7 +23,7 @@ pub const AVOID_MS: u64 = 120_000;
 pub const AVOID_DOWN_MS: u64 = 3_600_000;
 /// How long a farmer is avoided whose nodes' reports were disputed, in milliseconds.
 pub const AVOID_FARMER_MS: u64 = 86_400_000;
-/// Most nodes and farmers that are avoided at once; those whose time is over first are forgotten first.
+/// Most nodes and farmers that are remembered as failed; those whose time is over first are forgotten first.
 pub const MAX_AVOIDED: usize = 1_024;
 
 /// What a customer runs.
@@ -42,7 +42,7 @@ pub struct Deployment {
     pub settled_before: u32,
     /// What contracts before have cost.
     pub paid_before: Tokens,
-    /// Nodes and farmers that failed, and until when they are avoided, in the chain's time.
+    /// Nodes and farmers that failed, and until when they are avoided, in the chain's time. Afterwards they are asked last.
     pub avoid: BTreeMap<Id, Timestamp>,
     /// Why it is over, once it is.
     pub ended: Option<String>,
@@ -142,7 +142,6 @@ impl Deployment {
 
     /// Avoids a node or a farmer for `for_ms` milliseconds from `now` on.
     pub fn shun(&mut self, who: Id, now: Timestamp, for_ms: u64) {
-        self.avoid.retain(|_, until| *until > now);
         self.avoid.insert(who, now.plus(for_ms));
         while self.avoid.len() > MAX_AVOIDED {
             let next = self.avoid.iter().min_by_key(|(_, until)| **until).map(|(id, _)| *id);

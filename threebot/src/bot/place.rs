@@ -1,23 +1,26 @@
 //! Bringing a deployment onto a node: search, negotiation, both signatures, escrow.
 
+use std::collections::BTreeSet;
+
+use chain_client::{ClientError, SendError};
 use ledger::{
-    Hash, Id, Operation,
+    Hash, Id, Operation, Refusal,
     agreement::SignedAgreement,
-    body::{Blob, Entity, Node},
+    body::{Blob, Contract, Entity, Node},
 };
 use workload::Workload;
 
 use super::{Bot, BotError, Stages, link_address};
 use crate::{
     app::App,
-    control::{DeploymentView, FailureKind},
-    deployment::{Deployment, Placement},
-    market::{Candidate, Wanted},
+    control::FailureKind,
+    deployment::{AVOID_MS, Deployment, Placement},
+    market::{Candidate, Listing, Wanted, by_turns},
     negotiation::{Bidding, Brief, Outcome, Request},
 };
 
-/// Most candidates that are asked in one attempt.
-const MAX_CANDIDATES: usize = 8;
+/// Most candidates that are asked in one attempt; the next one goes on down the list.
+const MAX_ASKED: usize = 64;
 
 impl Bot {
     /// Takes on a deployment and begins to bring it onto a node. `stages` tells how far it is, to the end.
@@ -39,12 +42,21 @@ impl Bot {
             workload::seal(&workload, &[own]).map_err(|error| BotError::Usage(super::error::joined(&error)))?;
         let name = plan.name.clone();
         {
-            let mut deployments = self.shared.deployments.lock().await;
-            if deployments.get(&name).is_some_and(|known| known.ended.is_none()) {
+            let before = self.shared.deployments.lock().await.get(&name).cloned();
+            if before.as_ref().is_some_and(|known| known.ended.is_none()) {
                 let text = format!("{name:?} is deployed already; cancel it first, or choose another name");
                 return Err(BotError::Usage(text));
             }
-            deployments.put(Deployment::new(plan, &sealed))?;
+            let mut deployment = Deployment::new(plan, &sealed);
+            if let Some(before) = &before {
+                self.check_over(before).await?;
+                deployment.avoid.clone_from(&before.avoid);
+            }
+            let mut deployments = self.shared.deployments.lock().await;
+            if deployments.get(&name) != before.as_ref() {
+                return Err(BotError::Usage(format!("{name:?} has changed meanwhile; try again")));
+            }
+            deployments.put(deployment)?;
         }
         self.keep(&name, stages);
         Ok(())
@@ -53,6 +65,7 @@ impl Bot {
     /// Finds a node for a deployment and puts the agreement on the chain.
     pub(super) async fn place(&self, deployment: &Deployment, stages: &mut Stages) -> Result<Placement, BotError> {
         let plan = &deployment.plan;
+        let name = &plan.name;
         let workload = self.unseal(deployment)?;
         let wanted = Wanted {
             resources: plan.resources,
@@ -63,30 +76,46 @@ impl Bot {
             customer: self.id(),
         };
         let ranking = self.search(&wanted).await?;
-        let Some(best) = ranking.candidates.first() else {
-            let reasons = ranking.reasons();
+        let reasons = ranking.reasons().join("; ");
+        let found = ranking.candidates.len();
+        let candidates = by_turns(ranking.candidates, &deployment.avoid);
+        let Some(best) = candidates.first() else {
             let reasons = if reasons.is_empty() {
-                "the market is empty".into()
+                "the market is empty"
             } else {
-                reasons.join("; ")
+                &reasons
             };
             return Err(BotError::NotFound(format!("no node suits: {reasons}")));
         };
         let place = String::from_utf8_lossy(&best.listing.location.country).into_owned();
         let (node, farm, price) = (best.listing.node.short(), &best.listing.farm_name, best.period);
-        let found = ranking.candidates.len();
         let detail = format!("{found} nodes, best is {node} of {farm} in {place}, {price} for a period");
         stages.reached("capacity found", &detail);
         let mut last = None;
-        for candidate in ranking.candidates.iter().take(MAX_CANDIDATES) {
-            match self.try_candidate(deployment, &workload, candidate, stages).await {
-                Ok(placement) => return Ok(placement),
-                Err(error) => {
-                    let node = candidate.listing.node.short();
-                    stages.note(&format!("node {node}: {}; trying the next", error.line()));
-                    last = Some(error);
-                }
+        let mut failed = BTreeSet::new();
+        let mut asked = 0;
+        for candidate in &candidates {
+            let Listing { node, owner, .. } = candidate.listing;
+            if failed.contains(&owner) {
+                continue;
             }
+            if asked == MAX_ASKED {
+                break;
+            }
+            asked += 1;
+            let (who, error) = match self.try_candidate(deployment, &workload, candidate, stages).await {
+                Ok(placement) => return Ok(placement),
+                Err(Failed::Here(error)) => return Err(error),
+                Err(Failed::Node(error)) => (node, error),
+                Err(Failed::Farmer(error)) => {
+                    failed.insert(owner);
+                    (owner, error)
+                }
+            };
+            stages.note(&format!("node {}: {}; trying the next", node.short(), error.line()));
+            let now = self.chain().time().await?;
+            self.update(name, |known| known.shun(who, now, AVOID_MS)).await?;
+            last = Some(error);
         }
         Err(last.unwrap_or_else(|| BotError::NotFound("no node suits".into())))
     }
@@ -104,10 +133,37 @@ impl Bot {
         workload: &Workload,
         candidate: &Candidate,
         stages: &mut Stages,
-    ) -> Result<Placement, BotError> {
+    ) -> Result<Placement, Failed> {
+        let listing = &candidate.listing;
+        let farmer = self.chain().require::<Entity>(listing.owner).await?.body;
+        let (brief, sealed) = self.brief(deployment, workload, candidate, &farmer).await?;
+        let address = link_address("farmer", listing.owner, &farmer.keys.link, &farmer.addresses);
+        let address = address.map_err(Failed::Farmer)?;
+        let outcome = self.negotiate(&address, brief, stages).await;
+        let signed = match outcome.map_err(Failed::of_negotiation)? {
+            Outcome::Agreed(signed) => signed,
+            other @ (Outcome::Declined(_) | Outcome::Refused(_)) => {
+                return Err(Failed::Node(BotError::Refused(other.text())));
+            }
+            other => return Err(Failed::Farmer(BotError::Refused(other.text()))),
+        };
+        let price = signed.agreement.price;
+        let detail = format!("{} periods for {price} each", signed.agreement.periods);
+        stages.reached("agreement signed by both", &detail);
+        self.chain().hold_sealed(sealed).await?;
+        self.fund(deployment, signed, stages).await
+    }
+
+    /// What the negotiation is about, and the workload sealed for the node.
+    async fn brief(
+        &self,
+        deployment: &Deployment,
+        workload: &Workload,
+        candidate: &Candidate,
+        farmer: &Entity,
+    ) -> Result<(Brief, Vec<u8>), BotError> {
         let listing = &candidate.listing;
         let node = self.chain().require::<Node>(listing.node).await?.body;
-        let farmer = self.chain().require::<Entity>(listing.owner).await?.body;
         let image = self.image(&deployment.plan.image).await?;
         let recipients = [node.keys.encryption, self.shared.encryption.public()];
         let sealed =
@@ -136,26 +192,17 @@ impl Bot {
             bidding: Bidding::up_to(deployment.limit().min(candidate.period)),
             key: self.shared.author.key.clone(),
         };
-        let address = link_address("farmer", listing.owner, &farmer.keys.link, &farmer.addresses)?;
-        let signed = match self.negotiate(&address, brief, stages).await? {
-            Outcome::Agreed(signed) => signed,
-            other => return Err(BotError::Refused(other.text())),
-        };
-        let price = signed.agreement.price;
-        let detail = format!("{} periods for {price} each", signed.agreement.periods);
-        stages.reached("agreement signed by both", &detail);
-        self.chain().hold_sealed(sealed).await?;
-        self.fund(deployment, signed, stages).await
+        Ok((brief, sealed))
     }
 
     /// Puts the agreement on the chain. The deployment's file names the contract before the chain does, so that a restart
-    /// at any moment finds it again.
+    /// at any moment finds it again, and goes on to name it until it is proven that it never can stand there.
     async fn fund(
         &self,
         deployment: &Deployment,
         signed: SignedAgreement,
         stages: &mut Stages,
-    ) -> Result<Placement, BotError> {
+    ) -> Result<Placement, Failed> {
         let agreement = &signed.agreement;
         let placement = Placement {
             contract: agreement.contract_id(),
@@ -168,9 +215,19 @@ impl Bot {
             leaving: None,
         };
         let total = agreement.total();
-        let name = deployment.plan.name.clone();
+        let name = &deployment.plan.name;
         let kept = placement.clone();
-        self.update(&name, |known| known.placement = Some(kept)).await?;
+        let known = self
+            .update(name, |known| {
+                // Cancelled meanwhile, or another one of that name: nothing is signed for it any more.
+                if known.ended.is_none() && known.sealed == deployment.sealed {
+                    known.placement = Some(kept);
+                }
+            })
+            .await?;
+        if known.placement.as_ref() != Some(&placement) {
+            return Err(Failed::Here(BotError::Usage(format!("{name:?} was cancelled"))));
+        }
         match self.send(Operation::Agree(signed)).await {
             Ok(_) => {
                 let total = total.map(|total| total.to_string()).unwrap_or_default();
@@ -178,10 +235,18 @@ impl Bot {
                 stages.reached("escrow funded", &format!("{total} for contract {contract}"));
                 Ok(placement)
             }
-            Err(error) if error.kind() == FailureKind::Refused => {
-                self.update(&name, |known| known.placement = None).await?;
-                Err(error)
-            }
+            Err(error) if error.kind() == FailureKind::Refused => match self.is_ruled_out(placement.contract).await {
+                Ok(true) => {
+                    self.update(name, |known| known.placement = None).await?;
+                    Err(Failed::of_refusal(error))
+                }
+                Ok(false) => Ok(placement),
+                Err(unproven) => {
+                    let (refused, unproven) = (error.line(), unproven.line());
+                    stages.note(&format!("{refused}; waiting until that is proven: {unproven}"));
+                    Ok(placement)
+                }
+            },
             // It may stand on the chain yet; watching it tells.
             Err(error) => {
                 stages.note(&error.line());
@@ -190,86 +255,51 @@ impl Bot {
         }
     }
 
-    /// What is kept of a deployment.
-    pub(super) async fn deployment(&self, name: &str) -> Result<Deployment, BotError> {
-        let deployments = self.shared.deployments.lock().await;
-        let known = deployments.get(name).cloned();
-        known.ok_or_else(|| BotError::NotFound(format!("no deployment is called {name:?}; see `threebot ps`")))
-    }
-
-    /// Changes what is kept of a deployment.
-    pub(super) async fn update(
-        &self,
-        name: &str,
-        change: impl FnOnce(&mut Deployment),
-    ) -> Result<Deployment, BotError> {
-        let mut deployments = self.shared.deployments.lock().await;
-        let mut deployment = deployments
-            .get(name)
-            .cloned()
-            .ok_or_else(|| BotError::NotFound(format!("no deployment is called {name:?}; see `threebot ps`")))?;
-        change(&mut deployment);
-        deployments.put(deployment.clone())?;
-        Ok(deployment)
-    }
-
-    /// All deployments as they are.
-    ///
-    /// # Errors
-    /// [`BotError`] when the chain cannot be asked.
-    pub async fn deployments(&self) -> Result<Vec<DeploymentView>, BotError> {
-        let all: Vec<Deployment> = self.shared.deployments.lock().await.all().values().cloned().collect();
-        let mut views = Vec::new();
-        for deployment in &all {
-            views.push(self.view(deployment).await?);
-        }
-        Ok(views)
-    }
-
-    /// Ends a deployment. What is left in escrow returns.
-    ///
-    /// # Errors
-    /// [`BotError`] when there is no such deployment, or the chain cannot be asked; the bot goes on trying then.
-    pub async fn cancel(&self, name: &str) -> Result<(), BotError> {
-        if self.deployment(name).await?.ended.is_some() {
-            return Err(BotError::Usage(format!("{name:?} has ended already")));
-        }
-        let deployment = self
-            .update(name, |known| known.ended = Some("cancelled".into()))
-            .await?;
-        match deployment.placement {
-            Some(placement) => self.cancel_contract(placement.contract).await,
-            None => Ok(()),
-        }
-    }
-
-    /// Forgets a deployment that has ended, with its contract.
-    ///
-    /// # Errors
-    /// [`BotError`] when there is no such deployment, it has not ended, or its contract has not.
-    pub async fn forget(&self, name: &str) -> Result<(), BotError> {
-        let deployment = self.deployment(name).await?;
-        let contract = match &deployment.placement {
-            Some(placement) => {
-                self.chain()
-                    .record::<ledger::body::Contract>(placement.contract)
-                    .await?
-            }
-            None => None,
+    /// Whether it is proven that a contract never can come on the chain whose transaction a peer refused. That is one peer's
+    /// word, which may be a lie: the transaction may have gone on. Once another one of this bot stands on the chain the nonce
+    /// of the refused one is taken, if not by itself, and only this bot could sign it with another.
+    async fn is_ruled_out(&self, contract: Id) -> Result<bool, BotError> {
+        let changes_nothing = Operation::UpdateEntity {
+            name: self.shared.config.name.clone(),
+            addresses: self.addresses(),
         };
-        if deployment.ended.is_none() || contract.is_some_and(|known| known.body.ended().is_none()) {
-            return Err(BotError::Usage(format!("{name:?} has not ended; cancel it first")));
+        self.send(changes_nothing).await?;
+        Ok(self.chain().record::<Contract>(contract).await?.is_none())
+    }
+}
+
+/// Why a candidate came to nothing, and who is asked last because of it.
+enum Failed {
+    /// The farmer: it is not reached, is silent or breaks the protocol.
+    Farmer(BotError),
+    /// The node: its farmer does not agree about it, or the chain does not.
+    Node(BotError),
+    /// Nobody there: this bot or the chain's reach, and the next candidate would fare no better.
+    Here(BotError),
+}
+
+impl Failed {
+    fn of_negotiation(error: BotError) -> Self {
+        match error {
+            BotError::Dial(_) | BotError::Link(_) => Self::Farmer(error),
+            error => Self::Here(error),
         }
-        self.let_go(name);
-        Ok(self.shared.deployments.lock().await.remove(name)?)
     }
 
-    /// Cancels a contract unless it has ended or never was.
-    pub(super) async fn cancel_contract(&self, contract: Id) -> Result<(), BotError> {
-        let known = self.chain().record::<ledger::body::Contract>(contract).await?;
-        if known.is_some_and(|known| known.body.ended().is_none()) {
-            self.send(Operation::Cancel { contract }).await?;
+    fn of_refusal(error: BotError) -> Self {
+        match error {
+            BotError::Send(SendError::Refused(Refusal::Funds { .. })) => Self::Here(error),
+            error => Self::Node(error),
         }
-        Ok(())
+    }
+}
+
+impl<E: Into<BotError>> From<E> for Failed {
+    fn from(error: E) -> Self {
+        match error.into() {
+            // A record of the farmer's or node's that is not there.
+            error @ BotError::Chain(ClientError::Missing(_)) => Self::Node(error),
+            error => Self::Here(error),
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use chain_client::{Proven, SendError};
+use chain_client::Proven;
 use ledger::{
     Operation, Timestamp, Tokens,
     body::{Contract, ContractState, Escrow},
@@ -163,6 +163,8 @@ impl Bot {
         watch: &mut Watch,
         stages: &mut Stages,
     ) -> Result<Step, BotError> {
+        // Read before the contract, whose proof is then no older: where it is not there and can no longer come, it never will.
+        let before = self.chain().head();
         match self.chain().record::<Contract>(placement.contract).await {
             Ok(contract) => watch.contract = contract,
             Err(error) => {
@@ -173,9 +175,8 @@ impl Bot {
                 return Err(error.into());
             }
         }
-        let head = match self.chain().head() {
-            Some(head) => head,
-            None => self.chain().sync().await?,
+        let Some(head) = before else {
+            return Ok(Step::LookAgain(EAGER));
         };
         let deployment = self.update_settled(name, watch.contract.as_ref()).await?;
         let live = watch
@@ -206,7 +207,7 @@ impl Bot {
             Next::Wait => Ok(Step::LookAgain(pause)),
             Next::Receipt { period, from, to } => {
                 self.send_receipt(placement, watch, period, (from, to)).await;
-                Ok(Step::LookAgain(EAGER))
+                Ok(Step::LookAgain(BLIND))
             }
             Next::Leave { reason, blame } => {
                 if placement.leaving.is_none() {
@@ -331,8 +332,8 @@ impl Bot {
         };
         match self.send(receipt).await {
             Ok(_) => info!(%contract, period, up_ms, "receipt"),
-            // Settled by the rule meanwhile, or sent before a restart.
-            Err(BotError::Send(SendError::Refused(refusal))) => info!(%contract, period, "receipt: {refusal}"),
+            // Settled by the rule meanwhile, or sent before a restart: the contract says so at the next look. If it does not,
+            // the refusal was not the chain's.
             Err(error) => {
                 warn!(%contract, period, "receipt: {}", error.line());
                 return;
