@@ -15,8 +15,6 @@ use crate::{
 pub struct Facts {
     /// Who asks.
     pub customer: Entity,
-    /// The link key over which it asks.
-    pub asked_over: [u8; 32],
     /// The wanted node.
     pub node: Node,
     /// What is reserved on it.
@@ -33,21 +31,38 @@ pub struct Facts {
     pub now: Timestamp,
 }
 
-/// What is asked for a request, or why nothing is offered.
+/// Whether it asks over the link of its own record.
+///
+/// # Errors
+/// The reason, in words for the customer.
+pub fn check_link(customer: &Entity, asked_over: &[u8; 32]) -> Result<(), Reason> {
+    if customer.keys.link.as_bytes() != asked_over {
+        return Err(Reason::lossy("this link is not the customer's"));
+    }
+    Ok(())
+}
+
+/// Whether the policy has nothing against a customer.
+///
+/// # Errors
+/// The reason, in words for the customer.
+pub fn admit(id: Id, policy: &Policy) -> Result<(), Reason> {
+    let refuse = |reason: &str| Err(Reason::lossy(reason));
+    if !policy.accept {
+        return refuse("this farmer takes no contracts now");
+    }
+    if policy.blocked.contains(&id) {
+        return refuse("this farmer does not deal with this customer");
+    }
+    Ok(())
+}
+
+/// What is asked for the request of a customer who was admitted, or why nothing is offered.
 ///
 /// # Errors
 /// The reason, in words for the customer.
 pub fn judge(farmer: Id, request: &Request, facts: &Facts, policy: &Policy) -> Result<Ask, Reason> {
     let refuse = |reason: &str| Err(Reason::lossy(reason));
-    if facts.customer.keys.link.as_bytes() != &facts.asked_over {
-        return refuse("this link is not the customer's");
-    }
-    if !policy.accept {
-        return refuse("this farmer takes no contracts now");
-    }
-    if policy.blocked.contains(&request.customer) {
-        return refuse("this farmer does not deal with this customer");
-    }
     if usize::try_from(policy.max_contracts).is_ok_and(|most| facts.live_contracts >= most) {
         return refuse("this farmer has as many contracts as it takes");
     }
@@ -130,7 +145,6 @@ mod tests {
                 name: Text::default(),
                 addresses: vec![],
             },
-            asked_over: [1; 32],
             node: Node {
                 farm: id(3),
                 keys,
@@ -223,14 +237,32 @@ mod tests {
         assert_eq!(ask.valid_until, Timestamp::from_millis(301_000));
     }
 
+    #[test]
+    fn who_asks_is_checked_before_what_is_asked() {
+        let customer = facts().customer;
+        let link = |over| check_link(&customer, &[over; 32]).map_err(|reason| reason.to_string());
+        assert_eq!(link(1), Ok(()));
+        assert!(link(9).unwrap_err().contains("this link"));
+        let check = |policy: &Policy| admit(id(1), policy).map_err(|reason| reason.to_string());
+        let policy = Policy::default();
+        assert_eq!(check(&policy), Ok(()));
+        let closed = Policy {
+            accept: false,
+            ..Policy::default()
+        };
+        assert!(check(&closed).unwrap_err().contains("no contracts now"));
+        let blocking = Policy {
+            blocked: [id(1)].into(),
+            ..Policy::default()
+        };
+        assert!(check(&blocking).unwrap_err().contains("does not deal"));
+    }
+
     type Change = fn(&mut Facts, &mut Request, &mut Policy);
 
     #[test]
     fn whatever_does_not_fit_is_refused_by_name() {
-        let cases: [(Change, &str); 15] = [
-            (|f, _, _| f.asked_over = [9; 32], "this link"),
-            (|_, _, p| p.accept = false, "no contracts now"),
-            (|_, _, p| p.blocked = [id(1)].into(), "does not deal"),
+        let cases: [(Change, &str); 12] = [
             (|_, _, p| p.max_contracts = 0, "as many contracts"),
             (|f, _, _| f.farm.owner = id(7), "belong together"),
             (|f, _, _| f.node.farm = id(7), "belong together"),

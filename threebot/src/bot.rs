@@ -4,12 +4,13 @@
 //! |---|---|
 //! | `wallet`, `farm`, `image` | puts its own records on the chain |
 //! | `search` | collects proven listings for [`crate::market`] |
-//! | `negotiate`, `answer` | drives the two sides of [`crate::negotiation`] over links |
+//! | `negotiate`, `answer`, `door` | drives the two sides of [`crate::negotiation`] over links |
 //! | `place`, `watch` | brings a deployment onto a node and keeps it there |
 //! | `kept` | shows, cancels and forgets deployments |
 //! | `node` | asks the node of a contract |
 
 mod answer;
+mod door;
 mod error;
 mod farm;
 mod image;
@@ -28,12 +29,13 @@ pub use stages::Stages;
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use chain_client::{Author, ChainClient};
-use ledger::{Header, Id, Operation, body::Entity};
+use ledger::{Header, Height, Id, Operation, body::Entity};
 use peer_link::{BlobStore, Connections, Endpoint, PeerAddress, PeerId, Protocols, protocol};
 use tokio::{sync::Mutex, task::JoinHandle};
 use tracing::info;
 use workload::EncryptionKey;
 
+use self::door::Door;
 use crate::{
     control::StatusView,
     deployment::Deployments,
@@ -58,6 +60,10 @@ struct Shared {
     endpoint: Endpoint,
     blobs: BlobStore,
     nodes: Connections,
+    /// Negotiations that others have asked for.
+    door: Door,
+    /// Live contracts of the own farms, and the height at which they were counted.
+    live_contracts: Mutex<Option<(Height, usize)>>,
     /// One transaction at a time, so that each takes the next nonce.
     sending: Mutex<()>,
     deployments: Mutex<Deployments>,
@@ -110,6 +116,8 @@ impl Bot {
             nodes: Connections::new(endpoint.clone(), protocol::NODE),
             endpoint,
             blobs,
+            door: Door::default(),
+            live_contracts: Mutex::default(),
             sending: Mutex::new(()),
             deployments: Mutex::new(deployments),
             keepers: std::sync::Mutex::default(),

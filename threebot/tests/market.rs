@@ -157,6 +157,40 @@ async fn a_silent_node_is_replaced_by_another_with_nobodys_help() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_asks_over_anothers_link_learns_no_more_than_that() {
+    use peer_link::{Endpoint, LinkKey, protocol};
+    use threebot::negotiation::{MAX_MESSAGE, Message, Request};
+    let market = Market::open().await;
+    let farmer = market.farmer.json(&["status"])["link"]
+        .as_str()
+        .unwrap()
+        .parse()
+        .unwrap();
+    let key = LinkKey::from_seed(&[77; 32]);
+    let stranger = Endpoint::bind(&key, ([127, 0, 0, 1], 0).into()).await.unwrap();
+    let connection = stranger.dial(&farmer, protocol::BOT).await.unwrap();
+    let mut stream = connection.open().await.unwrap();
+    let nothing = ledger::Hash::from_bytes([5; 32]);
+    let request = Request {
+        customer: market.customer.id,
+        terms: (Id::from_hash(nothing), nothing),
+        node: Id::from_hash(nothing),
+        resources: ledger::Resources::ZERO,
+        periods: 1,
+        image: (Id::from_hash(nothing), nothing),
+        sealed: ledger::body::Blob { hash: nothing, size: 1 },
+        salt: [0; 16],
+    };
+    stream.send(&Message::Request(request), MAX_MESSAGE).await.unwrap();
+    let answer = stream.receive_within(MAX_MESSAGE, market::PATIENCE).await.unwrap();
+    // Neither the node nor the terms were looked at: there are none.
+    let Message::Reject { reason } = answer else {
+        panic!("{answer:?}");
+    };
+    assert_eq!(reason.as_str(), "this link is not the customer's");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_done_is_said_in_one_line_with_its_exit_code() {
     let directory = tempfile::tempdir().unwrap();
     let home = directory.path().join("nobody");

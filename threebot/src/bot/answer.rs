@@ -9,11 +9,13 @@ use tracing::info;
 
 use super::{
     Bot, BotError,
+    door::Guest,
     negotiate::{Clock, next_input},
 };
 use crate::{
-    acceptance::{Facts, judge},
+    acceptance::{Facts, admit, check_link, judge},
     negotiation::{Ask, Farmer, Input, MAX_MESSAGE, Message, Output, Reason, Request},
+    policy::Policy,
 };
 
 /// Most negotiations at once on one link.
@@ -34,10 +36,12 @@ impl Bot {
     }
 
     async fn answer_one(&self, first: Message, mut stream: Stream) -> Result<(), LinkError> {
-        let peer = stream.peer();
+        let Some(_slot) = self.shared.door.knock() else {
+            return refuse(stream, "this farmer's bot is busy; ask again").await;
+        };
+        let (peer, mut guest) = (stream.peer(), None);
         let Ok(time) = self.chain().time().await else {
-            let reason = Reason::lossy("the farmer's bot does not reach the chain");
-            return stream.send(&Message::Reject { reason }, MAX_MESSAGE).await;
+            return refuse(stream, "this farmer's bot does not reach the chain").await;
         };
         let clock = Clock::start(time);
         let key = self.shared.author.key.clone();
@@ -48,11 +52,11 @@ impl Bot {
                 match output {
                     Output::Send(message) => stream.send(&message, MAX_MESSAGE).await?,
                     Output::Check(request) => {
-                        let checked = self.check(&request, peer).await;
+                        let checked = self.check(&request, peer, &mut guest).await;
                         core.handle(Input::Checked(checked), clock.now());
                     }
                     Output::Confirm(request) => {
-                        let confirmed = self.check(&request, peer).await.map(drop);
+                        let confirmed = self.check(&request, peer, &mut guest).await.map(drop);
                         core.handle(Input::Confirmed(confirmed), clock.now());
                     }
                     Output::Progress(_) => {}
@@ -68,26 +72,42 @@ impl Bot {
         }
     }
 
-    async fn check(&self, request: &Request, peer: PeerId) -> Result<Ask, Reason> {
+    /// Makes sure that a customer is who it says and is dealt with, before anything else is looked at for it.
+    async fn admit(&self, request: &Request, peer: PeerId) -> Result<(Policy, Entity), Reason> {
         let policy = self.shared.home.policy().map_err(|error| {
             tracing::error!("{}", super::error::joined(&error));
             Reason::lossy("the farmer's policy cannot be read")
         })?;
-        let facts = self
-            .facts(request, peer)
-            .await
-            .map_err(|error| Reason::lossy(&error.line()))?;
+        admit(request.customer, &policy)?;
+        let customer = self.chain().require::<Entity>(request.customer).await;
+        let customer = customer
+            .map_err(|error| Reason::lossy(&super::error::joined(&error)))?
+            .body;
+        check_link(&customer, peer.as_bytes())?;
+        Ok((policy, customer))
+    }
+
+    /// Looks at the rest: what is offered for a request, if anything.
+    async fn check(&self, request: &Request, peer: PeerId, guest: &mut Option<Guest>) -> Result<Ask, Reason> {
+        let (policy, customer) = self.admit(request, peer).await?;
+        if guest.is_none() {
+            *guest = self.shared.door.enter(request.customer);
+        }
+        if guest.is_none() {
+            return Err(Reason::lossy("too many negotiations with this customer at once"));
+        }
+        let facts = self.facts(request, customer).await;
+        let facts = facts.map_err(|error| Reason::lossy(&error.line()))?;
         judge(self.id(), request, &facts, &policy)
     }
 
-    async fn facts(&self, request: &Request, peer: PeerId) -> Result<Facts, BotError> {
+    async fn facts(&self, request: &Request, customer: Entity) -> Result<Facts, BotError> {
         let chain = self.chain();
         let node = chain.require::<Node>(request.node).await?.body;
         let terms = chain.require::<Terms>(request.terms.0).await?;
         let image = chain.require::<Image>(request.image.0).await?;
         Ok(Facts {
-            customer: chain.require::<Entity>(request.customer).await?.body,
-            asked_over: *peer.as_bytes(),
+            customer,
             assignments: chain.require::<Assignments>(request.node).await?.body,
             farm: chain.require::<Farm>(node.farm).await?.body,
             node,
@@ -98,8 +118,13 @@ impl Bot {
         })
     }
 
-    /// Live contracts on all nodes of all its farms.
+    /// Live contracts on all nodes of all its farms, counted once a block however many ask.
     async fn live_contracts(&self) -> Result<usize, BotError> {
+        let mut counted = self.shared.live_contracts.lock().await;
+        let height = self.chain().height();
+        if let Some((_, live)) = counted.filter(|(at, _)| *at == height) {
+            return Ok(live);
+        }
         let mut live = 0;
         for farm in self.chain().find(Kind::Farm, Some(self.id())).await? {
             for node in self.chain().find(Kind::Node, Some(farm)).await? {
@@ -108,6 +133,14 @@ impl Bot {
                 }
             }
         }
+        *counted = Some((height, live));
         Ok(live)
     }
+}
+
+async fn refuse(mut stream: Stream, reason: &str) -> Result<(), LinkError> {
+    let reason = Reason::lossy(reason);
+    stream.send(&Message::Reject { reason }, MAX_MESSAGE).await?;
+    stream.finish();
+    Ok(())
 }
