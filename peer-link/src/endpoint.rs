@@ -8,7 +8,7 @@ use iroh::{
 };
 use tokio::time::timeout;
 
-use crate::{Connection, LinkKey, PeerAddress, PeerId, Protocols, Serving, accept};
+use crate::{Connection, LinkKey, PeerAddress, PeerId, Protocols, Serving, accept, reach};
 
 /// A peer that says nothing for so long is gone.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
@@ -108,6 +108,15 @@ impl Endpoint {
     #[must_use]
     pub fn bound(&self) -> Vec<SocketAddr> {
         self.inner.bound_sockets()
+    }
+
+    /// Where others reach it, as far as this machine can tell: where it is bound, and in place of an unspecified address the ones
+    /// with which this machine sends to `peers` and along its default route. Never empty, never unspecified. Behind a router
+    /// that is not the address which the outside sees.
+    #[must_use]
+    pub fn reached_at(&self, peers: &[PeerAddress]) -> Vec<SocketAddr> {
+        let peers: Vec<SocketAddr> = peers.iter().flat_map(PeerAddress::addresses).copied().collect();
+        reach::reached_at(&self.bound(), &peers)
     }
 
     /// Connects to a peer for one protocol of [`crate::protocol`].

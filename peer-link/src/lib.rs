@@ -25,6 +25,7 @@ mod frame;
 mod identity;
 mod pool;
 pub mod protocol;
+mod reach;
 
 pub use accept::{
     MAX_CONNECTIONS, MAX_CONNECTIONS_PER_ADDRESS, MAX_CONNECTIONS_PER_PEER, MAX_HANDSHAKES, Protocols, Serving,

@@ -137,15 +137,13 @@ impl Bot {
         &self.shared.chain
     }
 
-    /// Where others are told to reach it: as configured, otherwise where the link is bound.
+    /// Where others are told to reach it: as configured, otherwise as this machine is seen from the chain's peers.
     #[must_use]
     pub fn addresses(&self) -> Vec<SocketAddr> {
         if !self.shared.config.advertise.is_empty() {
             return self.shared.config.advertise.clone();
         }
-        let mut bound = self.shared.endpoint.bound();
-        bound.retain(|address| !address.ip().is_unspecified());
-        bound
+        self.shared.endpoint.reached_at(&self.shared.config.peers)
     }
 
     /// Who it is and how far it sees.

@@ -45,7 +45,7 @@ pub struct Config {
     pub peers: Vec<PeerAddress>,
     /// Where the link is bound.
     pub listen: SocketAddr,
-    /// Where others reach it; empty: where it is bound.
+    /// Where others reach it; empty: where this machine is seen from the chain's peers.
     #[serde(default)]
     pub advertise: Vec<SocketAddr>,
 }

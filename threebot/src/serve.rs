@@ -76,6 +76,7 @@ pub async fn serve(home: Home, identity: Identity, ready: impl FnOnce(&Bot)) -> 
     let running = async {
         let chain = open_chain(&home, &config, &endpoint).await;
         let _following = chain.follow();
+        let derived = config.advertise.is_empty() && config.listen.ip().is_unspecified();
         let bot = Bot::new(Parts {
             home: home.clone(),
             config,
@@ -86,8 +87,12 @@ pub async fn serve(home: Home, identity: Identity, ready: impl FnOnce(&Bot)) -> 
             deployments,
         });
         let mut serving = endpoint.serve(bot.protocols());
-        if bot.addresses().is_empty() {
-            warn!("others cannot reach this bot: set `advertise` in config.toml, for `listen` names no address");
+        if derived {
+            let addresses: Vec<String> = bot.addresses().iter().map(ToString::to_string).collect();
+            let addresses = addresses.join(" and ");
+            info!(
+                "others are told to reach this bot at {addresses}; set `advertise` in config.toml where that is wrong"
+            );
         }
         announce.send_replace(Some(bot.clone()));
         let work = async {

@@ -61,7 +61,12 @@ async fn two_bots_agree_and_the_workload_runs_until_it_is_cancelled() {
     let published = chain.version::<ledger::body::Image>(agreed.image.1).await.unwrap();
     assert_eq!(published.record.id.to_string(), image["id"].as_str().unwrap());
     let status = customer.json(&["status"]);
-    let provider = status["link"].as_str().unwrap().parse().unwrap();
+    // It listens on all addresses and names one that can be dialled.
+    let provider: peer_link::PeerAddress = status["link"].as_str().unwrap().parse().unwrap();
+    assert!(
+        provider.addresses().iter().all(|at| !at.ip().is_unspecified()),
+        "{provider}"
+    );
     let store = BlobStore::open(&market.directory.path().join("node-blobs"))
         .await
         .unwrap();

@@ -21,6 +21,8 @@ pub struct RunOptions {
     pub directory: PathBuf,
     /// Where its peer link listens; port 0 takes a free one.
     pub listen: SocketAddr,
+    /// Where others reach it; empty: where this machine is seen along its default route.
+    pub advertise: Vec<SocketAddr>,
     /// Where it takes the time from.
     pub clock: Clock,
 }
@@ -33,6 +35,7 @@ impl RunOptions {
         Self {
             directory,
             listen,
+            advertise: Vec::new(),
             clock,
         }
     }
@@ -87,8 +90,12 @@ pub async fn run(options: RunOptions) -> Result<Running, RunError> {
     let database = Database::open(&home.database(), home.genesis.clone())?;
     let ledger = Arc::new(Ledger::new(database, home.consensus_key.public(), options.clock)?);
     let endpoint = Endpoint::bind(&home.link_key, options.listen).await?;
-    let address =
-        PeerAddress::new(endpoint.id(), endpoint.bound()).map_err(|error| BindError::Setup(error.to_string()))?;
+    let reached_at = if options.advertise.is_empty() {
+        endpoint.reached_at(&[])
+    } else {
+        options.advertise
+    };
+    let address = PeerAddress::new(endpoint.id(), reached_at).map_err(|error| BindError::Setup(error.to_string()))?;
     let answering = Arc::clone(&ledger);
     let protocols = Protocols::new().with(protocol::LEDGER, move |connection| {
         serve(Arc::clone(&answering), connection)
@@ -296,6 +303,34 @@ mod tests {
         behind_ms.store(0, Ordering::SeqCst);
         let caught_up = tokio::time::timeout(Duration::from_secs(20), above(&running, height)).await;
         assert!(caught_up.is_ok());
+        running.stop().await.unwrap();
+    }
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_printed_address_is_one_that_others_can_dial_or_the_advertised_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let init = InitOptions {
+            name: "test".into(),
+            interval_ms: 200,
+            entities: vec![],
+        };
+        Home::init(folder.path(), &init).unwrap();
+        let everywhere = RunOptions::new(folder.path().to_owned(), ([0, 0, 0, 0], 0).into());
+        let running = run(everywhere.clone()).await.unwrap();
+        let addresses = running.address().addresses();
+        assert!(addresses.iter().all(|at| !at.ip().is_unspecified()), "{addresses:?}");
+        let link = peer_link::LinkKey::generate().unwrap();
+        let other = Endpoint::bind(&link, ([0, 0, 0, 0], 0).into()).await.unwrap();
+        let connection = other.dial(running.address(), protocol::LEDGER).await;
+        assert!(connection.is_ok(), "{}: {connection:?}", running.address());
+        running.stop().await.unwrap();
+        let router: SocketAddr = ([203, 0, 113, 7], 7771).into();
+        let running = run(RunOptions {
+            advertise: vec![router],
+            ..everywhere
+        })
+        .await
+        .unwrap();
+        assert_eq!(running.address().addresses(), [router]);
         running.stop().await.unwrap();
     }
 }

@@ -47,6 +47,10 @@ enum Command {
         /// UDP address of the peer link; port 0 takes a free one.
         #[arg(long, default_value = "0.0.0.0:7771")]
         listen: SocketAddr,
+        /// An address where others reach the peer link, for instance the router's; may be given several times. If absent,
+        /// the address of this machine on its default route.
+        #[arg(long, value_name = "IP:PORT")]
+        advertise: Vec<SocketAddr>,
     },
 }
 
@@ -102,9 +106,12 @@ fn perform(command: Command) -> Result<(), Failure> {
             say(&format!("{{\"chain\":\"{}\"}}", home.genesis.hash()));
             Ok(())
         }
-        Command::Run { dir, listen } => {
+        Command::Run { dir, listen, advertise } => {
             let runtime = tokio::runtime::Runtime::new()?;
-            runtime.block_on(validate(RunOptions::new(dir, listen)))
+            runtime.block_on(validate(RunOptions {
+                advertise,
+                ..RunOptions::new(dir, listen)
+            }))
         }
     }
 }

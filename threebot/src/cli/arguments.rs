@@ -133,7 +133,8 @@ pub(crate) struct Setup {
     /// UDP address of the link; port 0 takes a free one at each start.
     #[arg(long, default_value = "0.0.0.0:7100")]
     pub(crate) listen: SocketAddr,
-    /// An address where others reach the link; may be given several times.
+    /// An address where others reach the link, for instance the router's; may be given several times. If absent, the address
+    /// with which this machine sends to the chain's peers.
     #[arg(long)]
     pub(crate) advertise: Vec<SocketAddr>,
     /// Hash of the chain's genesis.

@@ -81,7 +81,7 @@ pub(crate) fn done(home: &Path, arguments: &[&str]) -> String {
 fn init(home: &Path, name: &str) {
     done(
         home,
-        &["init", "--name", name, "--listen", "127.0.0.1:0", "--no-passphrase"],
+        &["init", "--name", name, "--listen", "0.0.0.0:0", "--no-passphrase"],
     );
 }
 
