@@ -212,10 +212,7 @@ impl ChainClient {
         next.advance(certified).map_err(Reason::Lied)?;
         self.clock().verified(certified.header.time, Instant::now());
         if next.height() > before {
-            self.shared
-                .trust
-                .store(&next)
-                .map_err(|error| Reason::Unable(error.to_string()))?;
+            self.shared.trust.store(&next)?;
             *light = next;
             self.shared.heads.send_replace(Some(certified.header.clone()));
         }
@@ -536,6 +533,8 @@ impl ChainClient {
                     self.standing().helped(peer.id());
                     return Ok(answer);
                 }
+                // Asking another one would not help.
+                Err(Reason::Disk { path, source }) => return Err(ClientError::Trust { path, source }),
                 Err(reason) => failures.push(self.failed(peer.id(), reason)),
             }
         }
@@ -551,7 +550,7 @@ impl ChainClient {
         let failure = PeerFailure { peer, reason };
         self.shared.complaints.complain(&failure);
         // Not to have one thing is no fault.
-        if !matches!(failure.reason, Reason::Unable(_)) {
+        if !matches!(failure.reason, Reason::Unable(_) | Reason::Disk { .. }) {
             self.standing().failed(peer, Instant::now());
         }
         failure

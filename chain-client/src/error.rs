@@ -1,6 +1,6 @@
 //! Why nothing could be learned.
 
-use std::{fmt, path::PathBuf, time::Duration};
+use std::{fmt, io, path::PathBuf, time::Duration};
 
 use ledger::{Hash, LightError};
 use peer_link::{DialError, LinkError, PeerId};
@@ -32,6 +32,15 @@ pub enum Reason {
     /// It said that it cannot answer.
     #[error("{0}")]
     Unable(String),
+    /// What it proved could not be kept on the own disk, which is no fault of its.
+    #[error("verified head in {path}: {source}")]
+    Disk {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
 }
 
 impl Reason {
@@ -47,6 +56,7 @@ impl Reason {
             Self::AlteredContent(_) => "altered content",
             Self::OffTopic => "answered something else",
             Self::Unable(_) => "unable",
+            Self::Disk { .. } => "own disk",
         }
     }
 
@@ -95,12 +105,13 @@ pub enum ClientError {
     #[error("no peer of the chain could help: {}", list(.0))]
     AllFailed(Vec<PeerFailure>),
     /// The file with the verified head cannot be used.
-    #[error("verified head in {path}: {reason}")]
+    #[error("verified head in {path}: {source}")]
     Trust {
         /// The file.
         path: PathBuf,
         /// Why.
-        reason: String,
+        #[source]
+        source: io::Error,
     },
     /// A record that must be there is not.
     #[error("{0} is not on the chain")]

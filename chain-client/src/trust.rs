@@ -17,7 +17,7 @@ use ledger::{
     encoding::{decode, encode},
 };
 
-use crate::ClientError;
+use crate::{ClientError, Reason};
 
 const MAGIC: &[u8; 8] = b"ZOSTRST1";
 /// A set of 100 validators and a header are below 10 KiB.
@@ -32,11 +32,9 @@ impl TrustFile {
         Self(path)
     }
 
-    fn error(path: &Path, reason: impl ToString) -> ClientError {
-        ClientError::Trust {
-            path: path.to_owned(),
-            reason: reason.to_string(),
-        }
+    fn error(path: &Path, source: io::Error) -> ClientError {
+        let path = path.to_owned();
+        ClientError::Trust { path, source }
     }
 
     /// What was kept. A damaged file is an error and not a fresh start: acting on an older head could undo what was agreed.
@@ -49,7 +47,10 @@ impl TrustFile {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(Self::error(path, error)),
         };
-        let damaged = || Self::error(path, "the file is damaged; remove it to verify again from the genesis");
+        let damaged = || {
+            let text = "the file is damaged; remove it to verify again from the genesis";
+            Self::error(path, io::Error::new(io::ErrorKind::InvalidData, text))
+        };
         let (content, sum) = bytes.split_last_chunk::<32>().ok_or_else(damaged)?;
         if blake3::hash(content).as_bytes() != sum {
             return Err(damaged());
@@ -59,7 +60,7 @@ impl TrustFile {
     }
 
     /// Keeps what was verified; on stable storage when it returns.
-    pub(crate) fn store(&self, light: &LightClient) -> Result<(), ClientError> {
+    pub(crate) fn store(&self, light: &LightClient) -> Result<(), Reason> {
         let Some(path) = &self.0 else {
             return Ok(());
         };
@@ -67,7 +68,10 @@ impl TrustFile {
         content.extend_from_slice(&encode(light));
         let sum = blake3::hash(&content);
         content.extend_from_slice(sum.as_bytes());
-        replace(path, &content).map_err(|error| Self::error(path, error))
+        replace(path, &content).map_err(|source| Reason::Disk {
+            path: path.clone(),
+            source,
+        })
     }
 }
 
@@ -119,5 +123,20 @@ mod tests {
         bytes[20] ^= 1;
         std::fs::write(&path, bytes).unwrap();
         assert!(file.load().is_err());
+    }
+    #[test]
+    fn a_full_disk_is_named_and_what_was_kept_before_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("head");
+        let file = TrustFile::new(Some(path.clone()));
+        file.store(&light()).unwrap();
+        std::os::unix::fs::symlink("/dev/full", path.with_extension("next")).unwrap();
+        let failed = file.store(&light());
+        let full = |source: &io::Error| source.kind() == io::ErrorKind::StorageFull;
+        assert!(
+            matches!(&failed, Err(Reason::Disk { source, .. }) if full(source)),
+            "{failed:?}"
+        );
+        assert_eq!(file.load().unwrap(), Some(light()));
     }
 }

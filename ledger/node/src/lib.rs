@@ -12,6 +12,7 @@
 mod clock;
 mod database;
 pub mod engine;
+mod full;
 mod home;
 mod ledgerd;
 mod mempool;
@@ -20,6 +21,7 @@ mod serve;
 
 pub use clock::Clock;
 pub use database::{Database, DatabaseError};
+pub use full::is_disk_full;
 pub use home::{Home, HomeError, InitOptions};
 pub use ledgerd::{RunError, RunOptions, Running, run};
 pub use node::{Ledger, LedgerError, Submission};

@@ -1,15 +1,10 @@
 //! `ledgerd`: a validator of the contract chain.
 
-use std::{
-    io::{self, IsTerminal},
-    net::SocketAddr,
-    path::PathBuf,
-    process::ExitCode,
-};
+use std::{io::IsTerminal, net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 use ledger::Tokens;
-use ledger_node::{Home, InitOptions, RunOptions, run};
+use ledger_node::{Home, InitOptions, RunOptions, is_disk_full, run};
 use tracing_subscriber::EnvFilter;
 
 /// Exit code when a validator could not start or failed.
@@ -145,12 +140,7 @@ fn say(line: &str) {
 fn say_error(error: &(dyn std::error::Error + 'static)) {
     let causes = || std::iter::successors(Some(error), |error| error.source());
     let text: Vec<String> = causes().map(ToString::to_string).collect();
-    let is_full = causes().any(|cause| {
-        cause
-            .downcast_ref::<io::Error>()
-            .is_some_and(|cause| cause.kind() == io::ErrorKind::StorageFull)
-    });
-    let advice = if is_full {
+    let advice = if is_disk_full(error) {
         "; free space there and start again: nothing that was decided is lost"
     } else {
         ""

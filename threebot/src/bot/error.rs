@@ -1,5 +1,7 @@
 //! Why the bot did not do something.
 
+use std::io;
+
 use chain_client::{ClientError, SendError};
 use peer_link::{BlobError, DialError, LinkError};
 
@@ -56,6 +58,9 @@ impl BotError {
     pub fn kind(&self) -> FailureKind {
         match self {
             Self::Chain(ClientError::Missing(_)) | Self::NotFound(_) => FailureKind::NotFound,
+            Self::Chain(ClientError::Trust { .. }) | Self::Send(SendError::Chain(ClientError::Trust { .. })) => {
+                FailureKind::Local
+            }
             Self::Send(SendError::Refused(_)) | Self::Refused(_) => FailureKind::Refused,
             Self::Chain(_) | Self::Send(_) | Self::Dial(_) | Self::Link(_) | Self::Unreachable(_) => {
                 FailureKind::Network
@@ -72,10 +77,11 @@ impl BotError {
     }
 }
 
-/// An error with its causes in one line.
+/// An error with its causes in one line, and what to do about a full disk.
 #[must_use]
 pub fn joined(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
+    let mut full = false;
     let mut cause = error.source();
     while let Some(next) = cause {
         let next_text = next.to_string();
@@ -83,9 +89,17 @@ pub fn joined(error: &dyn std::error::Error) -> String {
         if !text.ends_with(&next_text) {
             text = format!("{text}: {next_text}");
         }
+        full |= next.downcast_ref::<io::Error>().is_some_and(is_full);
         cause = next.source();
     }
+    if full {
+        text.push_str("; free space there and try again: what was kept before is untouched");
+    }
     text.replace('\n', " ")
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 impl From<BotError> for Failure {
@@ -94,5 +108,28 @@ impl From<BotError> for Failure {
             kind: error.kind(),
             text: error.line(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_said_with_what_to_do_and_loses_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("web.json");
+        crate::home::replace(&path, b"before").unwrap();
+        // The next version is written to a device that is always full.
+        std::os::unix::fs::symlink("/dev/full", path.with_extension("partial")).unwrap();
+        let error = crate::home::replace(&path, b"after").unwrap_err();
+        let line = BotError::Store(StoreError::Write(error)).line();
+        assert!(line.contains("No space left on device"), "{line}");
+        assert!(
+            line.ends_with("free space there and try again: what was kept before is untouched"),
+            "{line}"
+        );
+        assert_eq!(line.lines().count(), 1);
+        assert_eq!(std::fs::read(&path).unwrap(), b"before");
     }
 }
