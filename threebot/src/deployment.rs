@@ -6,7 +6,7 @@ mod watch;
 
 pub use meter::Meter;
 pub use store::{Deployments, StoreError};
-pub use watch::{LEAVE_DISPUTES, LEAVE_MS, LEAVE_UNSEEN, Next, Seen, decide};
+pub use watch::{LEAVE_DISPUTES, LEAVE_MS, LEAVE_UNANSWERED, Next, Seen, decide};
 
 use std::collections::BTreeMap;
 
@@ -19,8 +19,8 @@ use crate::app::Plan;
 pub const MAX_PAST: usize = 64;
 /// How long a node that failed is avoided, in milliseconds.
 pub const AVOID_MS: u64 = 120_000;
-/// How long a node is avoided on which the workload stayed down, in milliseconds.
-pub const AVOID_DOWN_MS: u64 = 3_600_000;
+/// How long a node is avoided that answered nothing, in milliseconds.
+pub const AVOID_UNANSWERED_MS: u64 = 3_600_000;
 /// How long a farmer is avoided whose nodes' reports were disputed, in milliseconds.
 pub const AVOID_FARMER_MS: u64 = 86_400_000;
 /// Most nodes and farmers that are remembered as failed; those whose time is over first are forgotten first.
@@ -130,7 +130,7 @@ impl Deployment {
                 (None, _) => (placement.node, AVOID_MS),
                 (Some(Blame::Farmer), Some(farmer)) => (farmer, AVOID_FARMER_MS),
                 (Some(Blame::Farmer), None) => (placement.node, AVOID_FARMER_MS),
-                (Some(Blame::Node), _) => (placement.node, AVOID_DOWN_MS),
+                (Some(Blame::Node), _) => (placement.node, AVOID_UNANSWERED_MS),
             };
             self.shun(who, now, for_ms);
             self.past.push(placement.contract);

@@ -162,6 +162,39 @@ async fn a_silent_node_is_replaced_by_another_with_nobodys_help() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_node_whose_workload_answers_nowhere_gets_no_receipt_for_it() {
+    let market = Market::open().await;
+    let media = tokio::task::block_in_place(|| market.farm(1));
+    let _machine = Machine::join(&media, 1).await;
+    let (layout, app) = write_app(market.directory.path(), 100, "290");
+    // The machine says that it runs, and connects nobody to this port.
+    let text = std::fs::read_to_string(&app)
+        .unwrap()
+        .replace("ports = [80]", "ports = [81]");
+    std::fs::write(&app, text).unwrap();
+    let customer = &market.customer;
+    customer.done(&["image", "push", layout.to_str().unwrap(), "hello"]);
+    customer.done(&["deploy", app.to_str().unwrap()]);
+    let id: Id = customer.json(&["ps"])[0]["contract"].as_str().unwrap().parse().unwrap();
+    let chain = market.client().await;
+    let price = contract(&chain, id).await.signed.agreement.price;
+    eventually("a disputed period", async || {
+        (contract(&chain, id).await.disputes > 0).then_some(())
+    })
+    .await;
+    let (known, escrow) = (
+        contract(&chain, id).await,
+        chain.require::<Escrow>(id).await.unwrap().body,
+    );
+    // The rule pays half of what the node claims and the customer did not see.
+    assert!(
+        escrow.paid.micro() <= u64::from(known.disputes) * price.micro().div_ceil(2),
+        "{escrow:?} {known:?}"
+    );
+    tokio::task::block_in_place(|| customer.done(&["cancel", "web"]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn who_asks_over_anothers_link_learns_no_more_than_that() {
     use peer_link::{Endpoint, LinkKey, protocol};
     use threebot::negotiation::{MAX_MESSAGE, Message, Request};

@@ -1,6 +1,9 @@
 //! Deployments as they are kept: looked at, cancelled, forgotten.
 
-use ledger::{Id, Operation, body::Contract};
+use ledger::{
+    Id, Operation, Tokens,
+    body::{Contract, Escrow},
+};
 
 use super::{Bot, BotError};
 use crate::{
@@ -113,5 +116,43 @@ impl Bot {
             self.send(Operation::Cancel { contract }).await?;
         }
         Ok(())
+    }
+
+    /// What a placement has cost so far.
+    pub(super) async fn paid(&self, placement: &Placement) -> Result<Tokens, BotError> {
+        let escrow = self.chain().record::<Escrow>(placement.contract).await?;
+        Ok(escrow.map_or(Tokens::ZERO, |escrow| escrow.body.paid))
+    }
+
+    /// How a deployment is.
+    pub(super) async fn view(&self, deployment: &Deployment) -> Result<DeploymentView, BotError> {
+        let placement = deployment.placement.as_ref();
+        let mut view = DeploymentView {
+            name: deployment.plan.name.clone(),
+            state: deployment.ended.clone().unwrap_or_else(|| "looking for a node".into()),
+            contract: placement.map(|placement| placement.contract),
+            node: placement.map(|placement| placement.node),
+            price: placement.map(|placement| placement.price),
+            settled: deployment.settled_before,
+            periods: deployment.plan.periods,
+            paid: deployment.paid_before,
+            held: Tokens::ZERO,
+            disputes: 0,
+        };
+        let Some(placement) = placement else {
+            return Ok(view);
+        };
+        view.settled = view.settled.saturating_add(placement.settled);
+        if let Some(contract) = self.chain().record::<Contract>(placement.contract).await? {
+            view.disputes = contract.body.disputes;
+            if deployment.ended.is_none() {
+                view.state = contract.body.state_name().into();
+            }
+        }
+        if let Some(escrow) = self.chain().record::<Escrow>(placement.contract).await? {
+            view.paid = view.paid.checked_add(escrow.body.paid).unwrap_or(view.paid);
+            view.held = escrow.body.held;
+        }
+        Ok(view)
     }
 }

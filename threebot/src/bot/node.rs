@@ -51,7 +51,12 @@ impl Bot {
     /// # Errors
     /// [`BotError`] when there is no such deployment or its node opens none.
     pub async fn tunnel(&self, name: &str, port: u16) -> Result<(Connection, Stream), BotError> {
-        let Placement { contract, node, .. } = self.placement(name).await?;
+        self.open_tunnel(&self.placement(name).await?, port).await
+    }
+
+    /// As [`Self::tunnel`], to the guest of a placement.
+    pub(super) async fn open_tunnel(&self, placement: &Placement, port: u16) -> Result<(Connection, Stream), BotError> {
+        let Placement { contract, node, .. } = *placement;
         let connection = self.node_link(node).await?;
         let mut stream = connection.open().await?;
         stream.send(&Request::Tunnel { contract, port }, MAX_REQUEST).await?;

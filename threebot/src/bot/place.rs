@@ -120,7 +120,7 @@ impl Bot {
         Err(last.unwrap_or_else(|| BotError::NotFound("no node suits".into())))
     }
 
-    fn unseal(&self, deployment: &Deployment) -> Result<Workload, BotError> {
+    pub(super) fn unseal(&self, deployment: &Deployment) -> Result<Workload, BotError> {
         let sealed = data_encoding::HEXLOWER
             .decode(deployment.sealed.as_bytes())
             .map_err(|error| BotError::Local(format!("the deployment's file: {error}")))?;

@@ -4,18 +4,15 @@ use std::time::{Duration, Instant};
 
 use chain_client::Proven;
 use ledger::{
-    Operation, Timestamp, Tokens,
-    body::{Contract, ContractState, Escrow},
+    Operation, Timestamp,
+    body::{Contract, ContractState},
 };
 use tokio::time::sleep;
 use tracing::{info, warn};
 use workload::node::{Answer, Request, State};
 
 use super::{Bot, BotError, Stages};
-use crate::{
-    control::DeploymentView,
-    deployment::{Deployment, Leaving, Meter, Next, Placement, Seen, decide},
-};
+use crate::deployment::{Deployment, Leaving, Meter, Next, Placement, Seen, decide};
 
 /// Pause between looks while a workload is being brought up.
 const EAGER: Duration = Duration::from_millis(300);
@@ -25,6 +22,8 @@ const BLIND: Duration = Duration::from_secs(1);
 const LOOKS: u64 = 40;
 /// Bounds of the pause between looks at a running workload, in milliseconds.
 const LOOK_MS: std::ops::RangeInclusive<u64> = 250..=10_000;
+/// Least pause between two connections to a workload's port that only see whether it answers.
+const KNOCK_PAUSE: Duration = Duration::from_secs(2);
 /// Pauses between attempts to find a node, first and longest, in milliseconds.
 const SEARCH_MS: (u64, u64) = (2_000, 60_000);
 
@@ -36,8 +35,17 @@ struct Watch {
     meter: Option<Meter>,
     receipt_sent: Option<u32>,
     fetched: bool,
-    /// Since when every look has found the workload down.
-    down_since: Option<Instant>,
+    /// Since when the node has answered nothing.
+    unanswered_since: Option<Instant>,
+    /// The first port that the workload names, and what knocking at it found.
+    port: Option<Knocks>,
+}
+
+/// A port at which the bot knocks as anybody would.
+struct Knocks {
+    port: u16,
+    last: Option<Instant>,
+    answered: bool,
 }
 
 /// What a keeper does after a look.
@@ -134,7 +142,10 @@ impl Bot {
 
     /// Watches a placement. Returns whether another one is to be found.
     async fn watch(&self, name: &str, placement: &Placement, stages: &mut Stages) -> bool {
-        let mut watch = Watch::default();
+        let mut watch = Watch {
+            port: self.named_port(name).await,
+            ..Watch::default()
+        };
         let mut said = String::new();
         loop {
             match self.look(name, placement, &mut watch, stages).await {
@@ -156,6 +167,17 @@ impl Bot {
         }
     }
 
+    /// The first port that a deployment's workload names.
+    async fn named_port(&self, name: &str) -> Option<Knocks> {
+        let deployment = self.deployment(name).await.ok()?;
+        let port = *self.unseal(&deployment).ok()?.ports.first()?;
+        Some(Knocks {
+            port,
+            last: None,
+            answered: false,
+        })
+    }
+
     async fn look(
         &self,
         name: &str,
@@ -171,7 +193,7 @@ impl Bot {
                 // What the customer sees of its workload does not depend on the chain.
                 self.observe(placement, watch, stages).await;
                 // Whoever does not reach the chain may not reach the node for the same reason.
-                watch.down_since = None;
+                watch.unanswered_since = None;
                 return Err(error.into());
             }
         }
@@ -200,7 +222,7 @@ impl Bot {
             now: head.time,
             customer: self.id(),
             receipt_sent: watch.receipt_sent,
-            down_ms: watch.down_since.map_or(0, |since| millis(since.elapsed())),
+            unanswered_ms: watch.unanswered_since.map_or(0, |since| millis(since.elapsed())),
         };
         let placement = deployment.placement.as_ref().unwrap_or(placement);
         match decide(&deployment, placement, seen) {
@@ -277,6 +299,10 @@ impl Bot {
             Ok(Answer::Status { state, .. }) => Some(state),
             _ => None,
         };
+        watch.unanswered_since = match &state {
+            Some(_) => None,
+            None => watch.unanswered_since.or_else(|| Some(Instant::now())),
+        };
         let active = match contract.state {
             ContractState::Active { since, period, .. } => Some((since, period)),
             _ => None,
@@ -293,16 +319,12 @@ impl Bot {
         };
         let period_ms = contract.signed.agreement.rule.period_ms;
         let look_ms = (period_ms / LOOKS).clamp(*LOOK_MS.start(), *LOOK_MS.end());
+        let running = state == Some(State::Running) && self.answers_at_its_port(placement, watch).await;
+        let now = self.chain().now().unwrap_or(now);
         // Two looks and the time that they take may lie between.
         let meter = watch
             .meter
             .get_or_insert_with(|| Meter::new(look_ms.saturating_mul(3).saturating_add(1_000)));
-        let running = state == Some(State::Running);
-        watch.down_since = if running {
-            None
-        } else {
-            watch.down_since.or_else(|| Some(Instant::now()))
-        };
         if meter.is_empty() && running {
             // The first look comes a moment after the node said that it runs.
             meter.saw(since, true);
@@ -314,6 +336,20 @@ impl Bot {
                 .map_or(since, |before| contract.period_end(since, before)),
         );
         Duration::from_millis(look_ms)
+    }
+
+    /// Whether the workload takes connections at the first port that it names, as found a moment ago or now. One that names
+    /// none is taken at its node's word.
+    async fn answers_at_its_port(&self, placement: &Placement, watch: &mut Watch) -> bool {
+        let Some(knocks) = &mut watch.port else {
+            return true;
+        };
+        let due = knocks.last.is_none_or(|last| last.elapsed() >= KNOCK_PAUSE);
+        if due || !knocks.answered {
+            knocks.answered = self.open_tunnel(placement, knocks.port).await.is_ok();
+            knocks.last = Some(Instant::now());
+        }
+        knocks.answered
     }
 
     async fn send_receipt(
@@ -340,43 +376,5 @@ impl Bot {
             }
         }
         watch.receipt_sent = Some(period);
-    }
-
-    /// What a placement has cost so far.
-    async fn paid(&self, placement: &Placement) -> Result<Tokens, BotError> {
-        let escrow = self.chain().record::<Escrow>(placement.contract).await?;
-        Ok(escrow.map_or(Tokens::ZERO, |escrow| escrow.body.paid))
-    }
-
-    /// How a deployment is.
-    pub(super) async fn view(&self, deployment: &Deployment) -> Result<DeploymentView, BotError> {
-        let placement = deployment.placement.as_ref();
-        let mut view = DeploymentView {
-            name: deployment.plan.name.clone(),
-            state: deployment.ended.clone().unwrap_or_else(|| "looking for a node".into()),
-            contract: placement.map(|placement| placement.contract),
-            node: placement.map(|placement| placement.node),
-            price: placement.map(|placement| placement.price),
-            settled: deployment.settled_before,
-            periods: deployment.plan.periods,
-            paid: deployment.paid_before,
-            held: Tokens::ZERO,
-            disputes: 0,
-        };
-        let Some(placement) = placement else {
-            return Ok(view);
-        };
-        view.settled = view.settled.saturating_add(placement.settled);
-        if let Some(contract) = self.chain().record::<Contract>(placement.contract).await? {
-            view.disputes = contract.body.disputes;
-            if deployment.ended.is_none() {
-                view.state = contract.body.state_name().into();
-            }
-        }
-        if let Some(escrow) = self.chain().record::<Escrow>(placement.contract).await? {
-            view.paid = view.paid.checked_add(escrow.body.paid).unwrap_or(view.paid);
-            view.held = escrow.body.held;
-        }
-        Ok(view)
     }
 }

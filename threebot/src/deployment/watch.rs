@@ -11,8 +11,8 @@ use super::{Blame, Deployment, Placement};
 pub const LEAVE_MS: u64 = 900_000;
 /// Disputed periods for which a farmer is left, if they are a quarter of all.
 pub const LEAVE_DISPUTES: u32 = 3;
-/// Periods in a row for which a workload may be down before its node is left.
-pub const LEAVE_UNSEEN: u64 = 2;
+/// Periods for which a node may leave every question unanswered before it is left.
+pub const LEAVE_UNANSWERED: u64 = 2;
 
 /// What is known of a placement.
 #[derive(Debug, Clone, Copy)]
@@ -25,8 +25,8 @@ pub struct Seen<'a> {
     pub customer: Id,
     /// Period for which a receipt was sent.
     pub receipt_sent: Option<u32>,
-    /// For how long every look has found the workload down, while the chain was within reach; in milliseconds.
-    pub down_ms: u64,
+    /// For how long the node has answered no question, while the chain was within reach; in milliseconds.
+    pub unanswered_ms: u64,
 }
 
 /// What is to be done.
@@ -78,7 +78,7 @@ pub fn decide(deployment: &Deployment, placement: &Placement, seen: Seen<'_>) ->
         } => {
             let to = contract.period_end(*since, *period);
             if receipt.is_some() || seen.receipt_sent == Some(*period) || seen.now < to {
-                return leave(placement, contract, *period, seen.down_ms);
+                return leave(deployment, placement, contract, *period, seen.unanswered_ms);
             }
             let from = match period.checked_sub(1) {
                 Some(before) => contract.period_end(*since, before),
@@ -105,11 +105,21 @@ pub fn decide(deployment: &Deployment, placement: &Placement, seen: Seen<'_>) ->
     }
 }
 
-/// Whether a node is left that runs a workload, or claims to.
-fn leave(placement: &Placement, contract: &Contract, settled: u32, down_ms: u64) -> Next {
+/// Whether a node is left that runs a workload, or claims to. One that says itself that the workload does not run is not: it is
+/// paid nothing, and what is on the volumes is worth waiting for.
+fn leave(
+    deployment: &Deployment,
+    placement: &Placement,
+    contract: &Contract,
+    settled: u32,
+    unanswered_ms: u64,
+) -> Next {
     if let Some(leaving) = placement.leaving.clone() {
         let super::Leaving { reason, blame } = leaving;
         return Next::Leave { reason, blame };
+    }
+    if !deployment.plan.redeploy {
+        return Next::Wait;
     }
     let period_ms = contract.signed.agreement.rule.period_ms;
     let disputes = contract.disputes;
@@ -121,8 +131,8 @@ fn leave(placement: &Placement, contract: &Contract, settled: u32, down_ms: u64)
             blame: Blame::Farmer,
         };
     }
-    if down_ms >= LEAVE_MS.max(period_ms.saturating_mul(LEAVE_UNSEEN)) {
-        let reason = format!("the workload was not seen to run for {} minutes", down_ms / 60_000);
+    if unanswered_ms >= LEAVE_MS.max(period_ms.saturating_mul(LEAVE_UNANSWERED)) {
+        let reason = format!("the node has answered nothing for {} minutes", unanswered_ms / 60_000);
         return Next::Leave {
             reason,
             blame: Blame::Node,
@@ -211,7 +221,7 @@ mod tests {
             now: T(now),
             customer: id(9),
             receipt_sent,
-            down_ms: 0,
+            unanswered_ms: 0,
         };
         decide(&deployment(), &placement(), seen)
     }
@@ -286,13 +296,13 @@ mod tests {
             now: T(2),
             customer: id(9),
             receipt_sent: None,
-            down_ms: 0,
+            unanswered_ms: 0,
         };
         assert!(matches!(decide(&deployment, &placement(), seen), Next::Finish { .. }));
     }
 
     /// What is done in a running period of `period_ms`, after `settled` periods of which some were disputed.
-    fn running(period_ms: u64, settled: u32, disputes: u32, down_ms: u64, placement: &Placement) -> Next {
+    fn running(period_ms: u64, settled: u32, disputes: u32, unanswered_ms: u64, placement: &Placement) -> Next {
         let (state, author) = active(settled, Some(Claim { up_ms: 0 })).unwrap();
         let mut contract = contract(state);
         contract.signed.agreement.rule.period_ms = period_ms;
@@ -302,7 +312,7 @@ mod tests {
             now: T(10_000),
             customer: id(9),
             receipt_sent: None,
-            down_ms,
+            unanswered_ms,
         };
         decide(&deployment(), placement, seen)
     }
@@ -327,9 +337,27 @@ mod tests {
     }
 
     #[test]
-    fn a_node_on_which_the_workload_stays_down_is_left() {
+    fn without_redeploy_nothing_is_left() {
+        let mut deployment = deployment();
+        deployment.plan.redeploy = false;
+        let (state, author) = active(3, Some(Claim { up_ms: 0 })).unwrap();
+        let mut contract = contract(state);
+        contract.signed.agreement.rule.period_ms = LEAVE_MS;
+        contract.disputes = 3;
+        let seen = Seen {
+            contract: Some((&contract, author)),
+            now: T(10_000),
+            customer: id(9),
+            receipt_sent: None,
+            unanswered_ms: u64::MAX,
+        };
+        assert_eq!(decide(&deployment, &placement(), seen), Next::Wait);
+    }
+
+    #[test]
+    fn a_node_that_answers_nothing_is_left() {
         const HOUR: u64 = 3_600_000;
-        let next = |period_ms, down_ms| running(period_ms, 1, 0, down_ms, &placement());
+        let next = |period_ms, unanswered_ms| running(period_ms, 1, 0, unanswered_ms, &placement());
         assert_eq!(next(HOUR, 2 * HOUR - 1), Next::Wait);
         assert!(matches!(next(HOUR, 2 * HOUR), Next::Leave { blame: Blame::Node, .. }));
         assert_eq!(next(10_000, LEAVE_MS - 1), Next::Wait);
@@ -360,7 +388,7 @@ mod tests {
             now: T(2),
             customer: id(9),
             receipt_sent: None,
-            down_ms: 0,
+            unanswered_ms: 0,
         };
         let reason = "disputed".to_owned();
         assert_eq!(decide(&deployment(), &placement, seen), Next::Redeploy { reason });
