@@ -1,5 +1,9 @@
 //! Two daemons negotiate on a real chain; the node is played by the test.
-#![allow(clippy::unwrap_used, reason = "a test may fail so")]
+#![allow(
+    clippy::unwrap_used,
+    dead_code,
+    reason = "a test may fail so; other tests use the rest of the market"
+)]
 
 #[path = "market/mod.rs"]
 mod market;
@@ -240,6 +244,10 @@ async fn what_cannot_be_done_is_said_in_one_line_with_its_exit_code() {
     assert_eq!(one_line(call(&home, &["balance"])), 3);
     assert_eq!(one_line(call(&home, &["serve"])), 6);
     assert_eq!(one_line(call(&home, &["init", "--passphrase-file", "/nonexistent"])), 6);
+    let typo = ["chain", "--genesis", &"00".repeat(32), "--peer", "12ab@127.0.0.1:7771"];
+    let (code, _, error) = call(&home, &typo);
+    assert!(code == 2 && error.contains("'12ab@127.0.0.1:7771'"), "{error}");
+    assert!(error.contains("peer id is not 64 hexadecimal digits"), "{error}");
     let market = Market::open().await;
     let customer = &market.customer.home;
     assert_eq!(one_line(call(customer, &["serve"])), 1);

@@ -7,7 +7,7 @@ use ledger::{
     Operation, Timestamp,
     body::{Contract, ContractState},
 };
-use tokio::time::sleep;
+use tokio::{task::JoinHandle, time::sleep};
 use tracing::{info, warn};
 use workload::node::{Answer, Request, State};
 
@@ -44,6 +44,8 @@ struct Watch {
 /// A port at which the bot knocks as anybody would.
 struct Knocks {
     port: u16,
+    /// The connection that is being tried; it ends by itself within the node's deadline.
+    under_way: Option<JoinHandle<bool>>,
     last: Option<Instant>,
     answered: bool,
 }
@@ -173,6 +175,7 @@ impl Bot {
         let port = *self.unseal(&deployment).ok()?.ports.first()?;
         Some(Knocks {
             port,
+            under_way: None,
             last: None,
             answered: false,
         })
@@ -338,16 +341,22 @@ impl Bot {
         Duration::from_millis(look_ms)
     }
 
-    /// Whether the workload takes connections at the first port that it names, as found a moment ago or now. One that names
-    /// none is taken at its node's word.
+    /// Whether the workload took the last connection to the first port that it names. One that names none is taken at its node's
+    /// word. Looks do not wait for a connection that is slow.
     async fn answers_at_its_port(&self, placement: &Placement, watch: &mut Watch) -> bool {
         let Some(knocks) = &mut watch.port else {
             return true;
         };
-        let due = knocks.last.is_none_or(|last| last.elapsed() >= KNOCK_PAUSE);
-        if due || !knocks.answered {
-            knocks.answered = self.open_tunnel(placement, knocks.port).await.is_ok();
+        if let Some(under_way) = knocks.under_way.take_if(|under_way| under_way.is_finished()) {
+            knocks.answered = under_way.await.unwrap_or(false);
             knocks.last = Some(Instant::now());
+        }
+        let rested = knocks.last.is_none_or(|last| last.elapsed() >= KNOCK_PAUSE);
+        if knocks.under_way.is_none() && (rested || !knocks.answered) {
+            let (bot, placement, port) = (self.clone(), placement.clone(), knocks.port);
+            knocks.under_way = Some(tokio::spawn(
+                async move { bot.open_tunnel(&placement, port).await.is_ok() },
+            ));
         }
         knocks.answered
     }

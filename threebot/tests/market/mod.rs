@@ -1,5 +1,7 @@
 //! A market in one place: a real chain, real daemons, and nodes that are played by the test.
 
+pub(crate) mod proxy;
+
 use std::{
     io::{BufRead, BufReader, Read, Write},
     net::{Ipv4Addr, SocketAddr},
