@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeSet, fmt};
 
+use ledger::Id;
+
 use super::{Content, DiskFacts, MIN_BYTES};
 use crate::{layout::OurTable, text::size};
 
@@ -52,6 +54,8 @@ pub enum RefusalReason {
     Foreign(String),
     /// It carries our partition table, but no file system of ours that can be read.
     OursDamaged,
+    /// It is a data disk of another node: this one, or one whose identity cannot be read.
+    OtherNode(Option<Id>),
     /// A node boots from it.
     BootMedium,
     /// The device says that it can be pulled out.
@@ -84,6 +88,18 @@ impl fmt::Display for Refusal {
             RefusalReason::OursDamaged => {
                 f.write_str("carries our partition table but no readable file system of ours; not touched, so that its data can be saved")?;
                 true
+            }
+            RefusalReason::OtherNode(Some(node)) => {
+                write!(
+                    f,
+                    "is a data disk of another node ({}); not used; empty it elsewhere to use it here",
+                    node.short()
+                )?;
+                false
+            }
+            RefusalReason::OtherNode(None) => {
+                f.write_str("holds an identity that cannot be read, and this node does not know the disk; not used")?;
+                false
             }
             RefusalReason::BootMedium => {
                 f.write_str("is a boot medium of this system; never used for data")?;
