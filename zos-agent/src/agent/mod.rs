@@ -369,11 +369,15 @@ impl Agent {
 
     /// Puts the rules of the guests' network in force before any guest starts.
     fn apply_rules(&mut self) -> Rules {
-        let rules = self.network.rules(self.vms.taken(), self.settings.port);
+        let rules = self.network.rules(self.vms.guests(), self.settings.port);
         if self.rules.as_ref() == Some(&rules) {
             return Rules::InForce;
         }
-        match tokio::task::block_in_place(|| guest_net::apply(&guest_net::ruleset(&rules))) {
+        let mut text = guest_net::ruleset(&rules);
+        if self.rules.is_none() {
+            text.insert_str(0, guest_net::FLOW_LIMIT);
+        }
+        match tokio::task::block_in_place(|| guest_net::apply(&text)) {
             Ok(()) => {
                 self.rules = Some(rules);
                 self.complaints.remove("rules");

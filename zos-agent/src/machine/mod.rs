@@ -20,13 +20,15 @@ use tracing::{info, warn};
 use self::steps::{State, Steps};
 use crate::{
     grid::{docket::vm_id, images::Images, member::Shared},
-    guest_net::{NetError, Slot},
+    guest_net::{FlowMark, NetError, Slot},
     net::links::Links,
     pool::Pool,
     reconcile::{self, Action, Failed, Machine, Observed, Plan},
     text::chain,
     vm::{
-        ON_POOL, RUN, VmId, kernel, registry,
+        ON_POOL, RUN, VmId, kernel,
+        process::boot_id,
+        registry,
         registry::Live,
         spawn::{self, StartError},
     },
@@ -78,6 +80,7 @@ pub struct Outcome {
 /// The micro-VMs of this node.
 #[derive(Debug)]
 pub struct Vms {
+    boot: String,
     steps: Arc<Steps>,
     tasks: JoinSet<Result<(), Failed<MachineError>>>,
     at_work: HashMap<tokio::task::Id, Option<VmId>>,
@@ -96,6 +99,7 @@ impl Vms {
             ..State::default()
         };
         Ok(Self {
+            boot: boot_id(),
             steps: Arc::new(Steps::new(shared, images, links, state)),
             tasks: JoinSet::new(),
             at_work: HashMap::new(),
@@ -123,6 +127,18 @@ impl Vms {
         let state = self.steps.state();
         let running = state.running.values().map(|(vm, _)| vm.slot);
         running.chain(state.starting.values().copied()).collect()
+    }
+
+    /// The guests that have a network or are to have one, and the marks of their flows.
+    #[must_use]
+    pub fn guests(&self) -> BTreeMap<Slot, FlowMark> {
+        let state = self.steps.state();
+        let running = state.running.iter().map(|(id, (vm, _))| (id, vm.slot));
+        let starting = state.starting.iter().map(|(id, slot)| (id, *slot));
+        running
+            .chain(starting)
+            .map(|(id, slot)| (slot, FlowMark::new(&self.boot, id.as_str())))
+            .collect()
     }
 
     /// Looks at what there is. `mru` is the memory for workloads.
