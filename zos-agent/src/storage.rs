@@ -20,6 +20,7 @@ use crate::{
         signature,
         zeros::{self, Found, Progress},
     },
+    home::SETTLE,
     layout::{DataPartition, DiskId, OurTable},
     pool::{DataDisk, FormatError, MountError, Owner, Places, Pool, format, stranger},
     text::{chain, size},
@@ -86,7 +87,7 @@ struct Seen {
 enum State {
     /// Nothing more to do until it is replaced.
     Settled,
-    /// Was unmounted for another disk's sake; looked at anew in the next step.
+    /// Waits for other disks, or was unmounted for another's sake; looked at anew in the next step.
     Again,
     Refused(Refusal, Signature),
     /// Could not be mounted or read; looked at anew after a pause.
@@ -346,6 +347,8 @@ impl Storage {
                     return self.settle(unreadable(facts, &error), sequence, now, events);
                 }
             },
+            // Another disk with this serial may still come, and then the serial names neither.
+            Decision::Format(FormatReason::Erase) if now.saturating_duration_since(self.news) < SETTLE => State::Again,
             Decision::Format(reason) => match format(&self.places, &facts, reason, self.pool.next_index()) {
                 Ok(partition) => {
                     events.push(Event::Formatted(name.clone(), reason));
@@ -618,6 +621,54 @@ mod tests {
         );
         assert_eq!(
             signature::probe(&disk, 1 << 30, 512).unwrap(),
+            Content::Ours(OurTable::HalfMade)
+        );
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn erase_waits_for_other_disks_and_one_with_the_same_serial_stops_it() {
+        let root = tempfile::tempdir().unwrap();
+        let mut storage = storage(root.path());
+        storage.erase = ["S-vdb".to_owned()].into();
+        let mark = b"precious";
+        let foreign = add(root.path(), "vdb", 1 << 30, 1);
+        foreign.write_all_at(mark, 4096).unwrap();
+        let began = Instant::now();
+        let lines = |events: Vec<Event>| events.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let step = |storage: &mut Storage, after| {
+            tokio::task::block_in_place(|| storage.step_at(began + after))
+                .map(lines)
+                .unwrap()
+        };
+        assert!(step(&mut storage, Duration::ZERO).is_empty());
+        assert!(step(&mut storage, SETTLE - Duration::from_secs(1)).is_empty());
+        let twin = add(root.path(), "vdc", 1 << 30, 2);
+        twin.write_all_at(mark, 4096).unwrap();
+        fs::write(root.path().join("sys/vdc/serial"), "S-vdb").unwrap();
+        let late = step(&mut storage, SETTLE);
+        assert_eq!(late.len(), 2, "{late:?}");
+        assert!(
+            late.iter()
+                .all(|line| line.contains("so is another disk with the same serial")),
+            "{late:?}"
+        );
+        let mut found = [0; 8];
+        foreign.read_exact_at(&mut found, 4096).unwrap();
+        assert_eq!(&found, mark);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn disk_that_is_named_alone_is_erased_once_the_disks_have_settled() {
+        let root = tempfile::tempdir().unwrap();
+        let mut storage = storage(root.path());
+        storage.erase = ["S-vdb".to_owned()].into();
+        let foreign = add(root.path(), "vdb", 1 << 30, 1);
+        foreign.write_all_at(b"precious", 4096).unwrap();
+        let began = Instant::now();
+        tokio::task::block_in_place(|| storage.step_at(began)).unwrap();
+        tokio::task::block_in_place(|| storage.step_at(began + SETTLE)).unwrap();
+        assert_eq!(
+            signature::probe(&foreign, 1 << 30, 512).unwrap(),
             Content::Ours(OurTable::HalfMade)
         );
     }

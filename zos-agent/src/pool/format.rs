@@ -205,6 +205,7 @@ mod tests {
         let facts = DiskFacts {
             name: "vdb".to_owned(),
             serial: None,
+            serial_shared: false,
             model: None,
             transport: "virtio",
             bytes: BYTES,
