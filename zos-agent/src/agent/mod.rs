@@ -255,7 +255,8 @@ impl Agent {
             .map(|(_, address)| address)
             .collect();
         let up = !leased.is_empty();
-        if up && self.storage.reading().is_empty() {
+        // A disk that is still being read, for hours perhaps, is stated when it is in use.
+        if up {
             let (advertised, port) = (&self.settings.advertise, self.settings.port);
             let statement = Statement::new(&capacity, &hardware, advertised, &leased, port, &refused);
             self.statement.send_if_modified(|said| {
