@@ -21,6 +21,7 @@ use super::{
     duties::{ChainHead, Seen, duty},
     images::Images,
     keeper::Keeper,
+    sources::Sources,
     statement::{Enrolment, Statement, decide},
 };
 use crate::{guest_net::Slot, reconcile::ImageHash, text::chain};
@@ -57,7 +58,7 @@ pub struct Shared {
     contracts: Keeper,
     guests: Mutex<BTreeMap<Id, GuestView>>,
     waiting: Mutex<BTreeMap<Id, String>>,
-    sources: Mutex<BTreeMap<ImageHash, (Blob, Vec<PeerAddress>)>>,
+    sources: Mutex<Sources>,
     customers: Mutex<BTreeMap<Id, PeerId>>,
     clock: Mutex<Option<(u64, Instant)>>,
     node: Mutex<Option<Node>>,
@@ -111,7 +112,7 @@ impl Shared {
     /// What an image is and who has it.
     #[must_use]
     pub fn source(&self, image: &ImageHash) -> Option<(Blob, Vec<PeerAddress>)> {
-        lock(&self.sources).get(image).cloned()
+        lock(&self.sources).of(image)
     }
 
     /// The link key of a contract's customer.
@@ -157,11 +158,7 @@ impl Shared {
             .map(|(_, entry)| entry.contract.signed.agreement.customer)
             .collect();
         lock(&self.customers).retain(|customer, _| customers.contains(customer));
-        let roots: BTreeSet<ImageHash> = live
-            .iter()
-            .filter_map(|(_, entry)| Some(*entry.image.as_ref()?.root.hash.as_bytes()))
-            .collect();
-        lock(&self.sources).retain(|image, _| roots.contains(image));
+        lock(&self.sources).retain(&live.iter().map(|(id, _)| *id).collect());
     }
 
     fn set_clock(&self, head: &Header) {
@@ -401,7 +398,7 @@ impl Member {
             self.peer(image.owner).await?
         };
         let providers: Vec<PeerAddress> = customer.into_iter().chain(owner).collect();
-        lock(&self.shared.sources).insert(*image.root.hash.as_bytes(), (image.root, providers.clone()));
+        lock(&self.shared.sources).insert(id, image.root, providers.clone());
         if entry.config.is_none() {
             self.fetch_config(id, image.config, providers);
         }
