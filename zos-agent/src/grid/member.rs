@@ -50,6 +50,14 @@ impl GuestView {
     pub fn is_running(&self) -> bool {
         matches!(self.workload, Some(node_api::guest::Workload::Running { .. }))
     }
+
+    /// Whether the workload's process runs or has run. One that ends by itself is not less of a workload, or whoever hides his
+    /// from its init would compute for nothing.
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        let ran = matches!(self.workload, Some(node_api::guest::Workload::BackingOff { restarts, .. }) if restarts > 0);
+        ran || self.is_running()
+    }
 }
 
 /// What the tasks of the agent share.
@@ -448,9 +456,9 @@ impl Member {
     }
 
     fn owed(&self, id: Id, head: ChainHead) -> Option<Operation> {
-        let running = self.shared.guests().get(&id).is_some_and(GuestView::is_running);
+        let begun = self.shared.guests().get(&id).is_some_and(GuestView::has_begun);
         let docket = self.shared.docket();
-        duty(id, docket.entries().get(&id)?, Seen { running }, head)
+        duty(id, docket.entries().get(&id)?, Seen { begun }, head)
     }
 
     /// Says what the node owes the chain about a contract.
