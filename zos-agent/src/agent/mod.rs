@@ -246,7 +246,7 @@ impl Agent {
         }
         self.network.collect();
         let hardware = capacity::observe(Path::new("/"));
-        let capacity = capacity::capacity(&hardware, &capacity::media(self.storage.pool().disks()));
+        let capacity = capacity::capacity(&hardware, &capacity::media(self.storage.pool().disks(), self.home.home));
         let refused = self.storage.refused();
         let leased: Vec<IpAddr> = self
             .network
