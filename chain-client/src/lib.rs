@@ -12,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 mod author;
+mod batch;
 mod client;
 mod complaints;
 mod error;
@@ -20,6 +21,7 @@ mod standing;
 mod trust;
 
 pub use author::{Author, SendError};
+pub use batch::Outcome;
 pub use client::{ChainClient, Following, Proven};
 pub use complaints::Complaints;
 pub use error::{ClientError, PeerFailure, Reason};

@@ -286,9 +286,7 @@ impl Member {
             live.map(|(id, entry)| (*id, entry.clone())).collect()
         };
         // What is owed comes first, for all: no contract's trouble holds up another's.
-        for (id, _) in &live {
-            trouble = trouble.or(self.answer(*id, &head).await.err());
-        }
+        trouble = trouble.or(self.answer(live.iter().map(|(id, _)| *id), &head).await.err());
         for (id, entry) in &live {
             trouble = trouble.or(self.prepare(*id, entry).await.err());
         }
@@ -461,38 +459,49 @@ impl Member {
         duty(id, docket.entries().get(&id)?, Seen { begun }, head)
     }
 
-    /// Says what the node owes the chain about a contract.
-    async fn answer(&self, id: Id, head: &Header) -> Result<(), TurnError> {
+    /// What the node owes the chain about a contract, with what has run until now.
+    async fn settle(&self, id: Id, head: ChainHead) -> Option<Operation> {
+        let owed = self.owed(id, head)?;
+        let counts_from = self.shared.guests().get(&id).and_then(|guest| guest.counts_from);
+        let (Operation::Report { .. }, Some(from)) = (&owed, counts_from) else {
+            return Some(owed);
+        };
+        // What ran until now belongs to the period that has just ended.
+        if let Err(error) = self.shared.note_uptime(id, from).await {
+            warn!(contract = %id, "uptime not kept: {}", chain(&error));
+        }
+        self.owed(id, head)
+    }
+
+    /// Says what the node owes the chain about its contracts, together: periods of many may end at once, and each report must
+    /// stand within a grace.
+    async fn answer(&self, live: impl Iterator<Item = Id>, head: &Header) -> Result<(), TurnError> {
         let head = ChainHead {
             height: head.height,
             id: head.id(),
             time_ms: head.time.millis(),
         };
-        let mut owed = self.owed(id, head);
-        let counts_from = self.shared.guests().get(&id).and_then(|guest| guest.counts_from);
-        if let (Some(Operation::Report { .. }), Some(from)) = (&owed, counts_from) {
-            // What ran until now belongs to the period that has just ended.
-            if let Err(error) = self.shared.note_uptime(id, from).await {
-                warn!(contract = %id, "uptime not kept: {}", chain(&error));
+        let (mut said, mut operations) = (Vec::new(), Vec::new());
+        for id in live {
+            if let Some(operation) = self.settle(id, head).await {
+                said.push((id, name(&operation)));
+                operations.push(operation);
             }
-            owed = self.owed(id, head);
         }
-        let Some(operation) = owed else {
+        if operations.is_empty() {
             return Ok(());
-        };
-        let what = name(&operation);
-        match self.client.send(&self.me.author, operation).await {
-            Ok(_) => {
-                (self.say)(&format!("contract {} {what}", id.short()));
-                Ok(())
-            }
-            // The contract has moved on meanwhile; the next turn sees it.
-            Err(SendError::Refused(refusal)) => {
-                warn!(contract = %id, "{what} refused: {refusal}");
-                Ok(())
-            }
-            Err(error) => Err(TurnError::Send(what, error)),
         }
+        let outcomes = self.client.send_all(&self.me.author, operations).await;
+        let mut trouble = None;
+        for ((id, what), outcome) in said.into_iter().zip(outcomes) {
+            match outcome {
+                Ok(()) => (self.say)(&format!("contract {} {what}", id.short())),
+                // The contract has moved on meanwhile; the next turn sees it.
+                Err(SendError::Refused(refusal)) => warn!(contract = %id, "{what} refused: {refusal}"),
+                Err(error) => trouble = trouble.or(Some(TurnError::Send(what, error))),
+            }
+        }
+        trouble.map_or(Ok(()), Err)
     }
 }
 
