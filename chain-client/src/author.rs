@@ -12,9 +12,9 @@ use crate::{
 };
 
 /// Longest wait for a transaction to stand in a block.
-const SEND_DEADLINE: Duration = Duration::from_secs(60);
+pub(crate) const SEND_DEADLINE: Duration = Duration::from_secs(60);
 /// Most submissions of one operation.
-const MAX_ROUNDS: usize = 1_000;
+pub(crate) const MAX_ROUNDS: usize = 1_000;
 /// Longest wait for a new head before the account is asked for again.
 const HEAD_WAIT: Duration = Duration::from_secs(2);
 
@@ -42,7 +42,7 @@ pub enum SendError {
 }
 
 impl Author {
-    fn sign(&self, chain: Hash, nonce: u64, operation: Operation) -> SignedTransaction {
+    pub(crate) fn sign(&self, chain: Hash, nonce: u64, operation: Operation) -> SignedTransaction {
         Transaction {
             author: self.id,
             nonce,
@@ -96,7 +96,7 @@ impl ChainClient {
 
     /// Gives a transaction to every peer that can be reached, so that none of them can hold it back. `None` when one took it,
     /// otherwise why it was refused.
-    async fn submit(&self, transaction: &SignedTransaction) -> Result<Option<Refusal>, ClientError> {
+    pub(crate) async fn submit(&self, transaction: &SignedTransaction) -> Result<Option<Refusal>, ClientError> {
         let mut answers = self.request_each(&Request::Submit(transaction.clone()));
         let (mut refused, mut failures) = (None, Vec::new());
         while let Some((peer, answer)) = answers.recv().await {
@@ -114,7 +114,7 @@ impl ChainClient {
     }
 
     /// Waits for the next head: announced where heads are followed, otherwise by asking after a block's time.
-    async fn next_head(&self) {
+    pub(crate) async fn next_head(&self) {
         let interval = Duration::from_millis(u64::from(self.genesis().block_interval_ms)).min(HEAD_WAIT);
         let mut heads = self.heads();
         heads.mark_unchanged();

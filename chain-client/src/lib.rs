@@ -12,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 mod author;
+mod batch;
 mod client;
 mod clock;
 mod complaints;
@@ -21,6 +22,7 @@ mod standing;
 mod trust;
 
 pub use author::{Author, SendError};
+pub use batch::Outcome;
 pub use client::{ChainClient, Following, Found, Proven};
 pub use complaints::Complaints;
 pub use error::{ClientError, PeerFailure, Reason};

@@ -150,6 +150,9 @@ pub struct Status {
     pub metrics: std::collections::BTreeMap<String, u64>,
 }
 
+/// Beginning of the line on the monitor's standard error that says how far the kernel's Landlock closes its jail.
+pub const LANDLOCK_LINE: &str = "vmm: landlock ";
+
 /// Exit codes of the monitor.
 pub mod exit {
     /// The guest powered off by itself or after the power button.

@@ -75,6 +75,26 @@ fn machine_without_a_cable_asks_on_and_has_an_address_when_it_is_plugged_in() ->
 }
 
 #[test]
+fn network_card_that_is_plugged_in_later_has_an_address_until_it_is_pulled_out() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let mut config = machine(directory.path())?;
+    let network = "user,id=late,net=10.0.9.0/24";
+    config
+        .extra
+        .extend(["-device", SLOT, "-netdev", network].map(str::to_owned));
+    let mut machine = Machine::start(&config, directory.path())?;
+    machine.console.wait_for("agent: address 10.0.2.15", BOOT)?;
+    let card = json!({ "driver": "virtio-net-pci", "id": "card", "netdev": "late", "bus": "late-slot" });
+    machine.qmp.execute("device_add", &card)?;
+    let line = machine.console.wait_for("agent: address 10.0.9.15", STEP)?;
+    let (_, name) = line.rsplit_once(" on ").context("the card's name")?;
+    machine.qmp.execute("device_del", &json!({ "id": "card" }))?;
+    let gone = format!("agent: network interface {} is gone", name.trim());
+    machine.console.wait_for(&gone, STEP)?;
+    Ok(())
+}
+
+#[test]
 fn node_with_the_least_memory_whose_clock_says_1970_joins_its_farm() -> Result<()> {
     let directory = tempfile::tempdir()?;
     let options = NodeOptions {

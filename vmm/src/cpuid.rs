@@ -1,5 +1,5 @@
 //! What the guest's `CPUID` says: what KVM supports, with the topology of this guest: one package of `vcpus` cores with
-//! a thread each.
+//! a thread each, and without virtualization: a guest that runs guests reaches the widest and least tried part of KVM.
 
 use kvm_bindings::{KVM_CPUID_FLAG_SIGNIFCANT_INDEX, kvm_cpuid_entry2};
 
@@ -7,6 +7,9 @@ use kvm_bindings::{KVM_CPUID_FLAG_SIGNIFCANT_INDEX, kvm_cpuid_entry2};
 const TOPOLOGY: u32 = 0xb;
 /// Newer form of [`TOPOLOGY`], left out so that the guest uses the older.
 const TOPOLOGY_V2: u32 = 0x1f;
+
+/// What the processor's own virtualization can do on AMD processors, left out with it.
+const SVM_FEATURES: u32 = 0x8000_000a;
 
 /// Whether the local interrupt controllers have a timer by deadline of the time stamp counter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,7 +28,7 @@ pub fn entries(supported: &[kvm_cpuid_entry2], vcpu: u8, vcpus: u8, deadline: De
     let bits = u32::from(vcpus).next_power_of_two().trailing_zeros();
     let mut entries: Vec<_> = supported
         .iter()
-        .filter(|entry| ![TOPOLOGY, TOPOLOGY_V2].contains(&entry.function))
+        .filter(|entry| ![TOPOLOGY, TOPOLOGY_V2, SVM_FEATURES].contains(&entry.function))
         .copied()
         .collect();
     for entry in &mut entries {
@@ -35,7 +38,8 @@ pub fn entries(supported: &[kvm_cpuid_entry2], vcpu: u8, vcpus: u8, deadline: De
             4 if entry.eax & 0x1f != 0 => {
                 entry.eax = (entry.eax & 0x3fff) | (sharers(entry.eax, last) << 14) | (last.min(63) << 26);
             }
-            0x8000_0001 => entry.ecx = with_bit(entry.ecx, 1, last > 0),
+            // Bit 1: more than one core; bit 2: SVM.
+            0x8000_0001 => entry.ecx = with_bit(with_bit(entry.ecx, 1, last > 0), 2, false),
             0x8000_0008 => entry.ecx = last | (bits << 12),
             0x8000_001d => entry.eax = (entry.eax & 0x3fff) | (sharers(entry.eax, last) << 14),
             0x8000_001e => (entry.eax, entry.ebx, entry.ecx) = (id, id, 0),
@@ -49,12 +53,12 @@ pub fn entries(supported: &[kvm_cpuid_entry2], vcpu: u8, vcpus: u8, deadline: De
     entries
 }
 
-/// Leaf 1: identity, count, hypervisor bit, deadline timer.
+/// Leaf 1: identity, count, hypervisor bit, deadline timer; neither VMX (bit 5) nor SMX (bit 6).
 fn features(entry: &mut kvm_cpuid_entry2, id: u32, last: u32, deadline: DeadlineTimer) {
     let count = (last + 1).next_power_of_two();
     entry.ebx = (entry.ebx & 0xffff) | (count << 16) | (id << 24);
     entry.ecx = with_bit(entry.ecx, 24, deadline == DeadlineTimer::Offered);
-    entry.ecx = with_bit(entry.ecx, 31, true);
+    entry.ecx = with_bit(entry.ecx, 31, true) & !(0b11 << 5);
     entry.edx = with_bit(entry.edx, 28, last > 0);
 }
 
@@ -125,6 +129,17 @@ mod tests {
         supported.edx = 1 << 28;
         let first = find(&entries(&[supported], 0, 1, DeadlineTimer::Absent), 1, 0);
         assert_eq!((first.ecx >> 24 & 1, first.edx >> 28 & 1), (0, 0));
+    }
+
+    #[test]
+    fn guest_has_no_virtualization_of_its_own() {
+        let mut supported = [leaf(1, 0), leaf(0x8000_0001, 0), leaf(0x8000_000a, 1)];
+        supported[0].ecx = u32::MAX;
+        supported[1].ecx = u32::MAX;
+        let entries = entries(&supported, 0, 2, DeadlineTimer::Offered);
+        assert_eq!(find(&entries, 1, 0).ecx, !(0b11 << 5));
+        assert_eq!(find(&entries, 0x8000_0001, 0).ecx, !(1 << 2));
+        assert!(!entries.iter().any(|entry| entry.function == 0x8000_000a));
     }
 
     #[test]

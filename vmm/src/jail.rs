@@ -3,13 +3,14 @@
 
 use std::{
     ffi::OsString,
+    fmt,
     fs::{File, OpenOptions},
     io::{self, Write},
     os::unix::ffi::OsStringExt,
     path::{Path, PathBuf},
 };
 
-use landlock::{ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, Ruleset, RulesetAttr, Scope};
+use landlock::{ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, Ruleset, RulesetAttr, RulesetStatus, Scope};
 use nix::{
     sched::CloneFlags,
     unistd::{Gid, Uid},
@@ -48,25 +49,49 @@ pub struct Inmate<'a> {
     pub descriptors: Vec<i32>,
     /// Threads that will be started.
     pub threads: u64,
+    /// Length of the longest file that it writes.
+    pub longest_file: u64,
+}
+
+/// How far the kernel's Landlock closes the jail. It is the last of several walls, and older kernels have less of it or none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Landlock {
+    /// All that is asked of it.
+    Full,
+    /// As much as this kernel knows.
+    Part,
+    /// The kernel has none.
+    Absent,
+}
+
+impl fmt::Display for Landlock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Full => "enforced in full",
+            Self::Part => "enforced as far as this kernel knows it",
+            Self::Absent => "not enforced: the kernel has none",
+        })
+    }
 }
 
 /// Closes the jail around this process, which has one thread and runs as root.
 ///
 /// # Errors
 /// [`JailError`] names the first step that failed; the process must end then.
-pub fn close(inmate: Inmate<'_>) -> Result<(), JailError> {
+pub fn close(inmate: Inmate<'_>) -> Result<Landlock, JailError> {
     let Inmate {
         identity,
         cgroup,
         descriptors,
         threads,
+        longest_file,
     } = inmate;
     let uid = Uid::from_raw(identity.uid);
     let gid = Gid::from_raw(identity.gid);
     step("move into the cgroup", enter_cgroup(cgroup))?;
     step("close other descriptors", close_others(descriptors))?;
     sys::clear_environment();
-    step("limit resources", limit(threads))?;
+    step("limit resources", limit(threads, longest_file))?;
     step(
         "make namespaces",
         nix::sched::unshare(namespaces()).map_err(io::Error::from),
@@ -99,7 +124,7 @@ pub fn close(inmate: Inmate<'_>) -> Result<(), JailError> {
     step("close Landlock", landlock())
 }
 
-fn step(step: &'static str, result: io::Result<()>) -> Result<(), JailError> {
+fn step<T>(step: &'static str, result: io::Result<T>) -> Result<T, JailError> {
     result.map_err(|source| JailError { step, source })
 }
 
@@ -124,10 +149,12 @@ fn close_others(mut kept: Vec<i32>) -> io::Result<()> {
     sys::close_range(first, i32::MAX)
 }
 
-fn limit(threads: u64) -> io::Result<()> {
+fn limit(threads: u64, longest_file: u64) -> io::Result<()> {
     let limits = [
         (Resource::Nofile, MAX_DESCRIPTORS),
         (Resource::Core, 0),
+        // A monitor that was taken over fills no disk by making its files longer.
+        (Resource::Fsize, longest_file),
         (Resource::Nproc, threads + SPARE_THREADS),
         (Resource::Memlock, 0),
         (Resource::Msgqueue, 0),
@@ -249,17 +276,21 @@ fn drop_capabilities() -> io::Result<()> {
 }
 
 /// Refuses every file, port and signal beyond the jail, even the empty root, as far as the kernel knows Landlock. What is open stays so.
-fn landlock() -> io::Result<()> {
+fn landlock() -> io::Result<Landlock> {
     let all = ABI::V6;
-    Ruleset::default()
+    let closed = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(AccessFs::from_all(all))
         .and_then(|ruleset| ruleset.handle_access(AccessNet::from_all(all)))
         .and_then(|ruleset| ruleset.scope(Scope::from_all(all)))
         .and_then(|ruleset| ruleset.create())
         .and_then(|ruleset| ruleset.restrict_self())
-        .map(drop)
-        .map_err(io::Error::other)
+        .map_err(io::Error::other)?;
+    Ok(match closed.ruleset {
+        RulesetStatus::FullyEnforced => Landlock::Full,
+        RulesetStatus::PartiallyEnforced => Landlock::Part,
+        RulesetStatus::NotEnforced => Landlock::Absent,
+    })
 }
 
 /// Trusts nothing above: reads back what the kernel holds.

@@ -8,7 +8,7 @@ use std::{
 };
 
 use kvm_ioctls::VcpuFd;
-use node_api::vmm::{Config, exit};
+use node_api::vmm::{Config, LANDLOCK_LINE, exit};
 use vmm_sys_util::{
     eventfd::{EFD_NONBLOCK, EventFd},
     timerfd::TimerFd,
@@ -130,15 +130,27 @@ fn start(config: &Config) -> Result<std::convert::Infallible, Failure> {
         let kept = config::descriptors(config).into_iter().map(|(_, fd)| fd);
         let kept = kept.filter(|fd| Some(*fd) != identity.cgroup_procs_fd).collect();
         let threads = u64::from(config.vcpus) + crate::bytes::wide(config.disks.len());
-        jail::close(Inmate {
+        let longest_file = longest_file(&descriptors, config).map_err(host("measure the disks"))?;
+        let landlock = jail::close(Inmate {
             identity,
             cgroup,
             descriptors: kept,
             threads,
+            longest_file,
         })?;
+        sys::say(&format!("{LANDLOCK_LINE}{landlock}"));
     }
     let parts = build(config, descriptors)?;
     launch(parts)
+}
+
+/// Disks keep their length, and the console's log has its limit.
+fn longest_file(descriptors: &Descriptors, config: &Config) -> io::Result<u64> {
+    let mut longest = config.serial.limit;
+    for disk in &descriptors.disks {
+        longest = longest.max(disk.metadata()?.len());
+    }
+    Ok(longest)
 }
 
 fn build(config: &Config, mut descriptors: Descriptors) -> Result<Parts, Failure> {

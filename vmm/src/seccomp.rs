@@ -75,7 +75,9 @@ const COMMON: &[i64] = &[
 const VCPU: &[i64] = &[libc::SYS_close];
 
 /// Calls of a disk's thread beyond [`COMMON`].
-const DISK: &[i64] = &[libc::SYS_fallocate, libc::SYS_fdatasync, libc::SYS_lseek];
+const DISK: &[i64] = &[libc::SYS_fdatasync, libc::SYS_lseek];
+/// How a disk's thread may call fallocate: `FALLOC_FL_KEEP_SIZE | FALLOC_FL_ZERO_RANGE`, which neither frees nor adds space.
+const ZERO_RANGE: u64 = 0x11;
 
 /// Calls of the main thread beyond [`COMMON`].
 const MAIN: &[i64] = &[
@@ -124,7 +126,11 @@ fn rules(thread: Thread) -> Result<BTreeMap<i64, Vec<SeccompRule>>, seccompiler:
     rules.insert(libc::SYS_fcntl, vec![argument_is(1, SeccompCmpOp::Eq, F_GETFD)?]);
     let requests = match thread {
         Thread::Vcpu => &[KVM_RUN, KVM_GET_REGS][..],
-        Thread::Disk => return Ok(rules),
+        Thread::Disk => {
+            let zero = argument_is(1, SeccompCmpOp::Eq, ZERO_RANGE)?;
+            rules.insert(libc::SYS_fallocate, vec![zero]);
+            return Ok(rules);
+        }
         Thread::Main => &[FIONBIO, sys::TUNSETOFFLOAD],
     };
     let requests = requests

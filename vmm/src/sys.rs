@@ -139,6 +139,11 @@ pub fn map_memory(
     unsafe { vm.set_user_memory_region(region) }
 }
 
+/// Writes one line to standard error.
+pub fn say(line: &str) {
+    write_error(&format!("{line}\n"));
+}
+
 /// Ends the process at once with `code`, after `line` on standard error.
 pub fn leave(code: i32, line: Option<&str>) -> ! {
     if let Some(line) = line {

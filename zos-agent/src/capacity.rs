@@ -4,8 +4,8 @@
 //! |---|---|
 //! | CRU | processor threads |
 //! | MRU | bytes of memory, less a reserve for the node itself |
-//! | SRU | bytes on data disks without moving parts |
-//! | HRU | bytes on data disks with moving parts |
+//! | SRU | bytes on data disks without moving parts, less what the file system takes and a reserve for images |
+//! | HRU | bytes on data disks with moving parts, less the same |
 //!
 //! The reserve is a tenth of the memory, at least 2 GB; on machines with less than 8 GiB at least 512 MiB, for else nothing of
 //! a small machine would be left.
@@ -15,7 +15,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{disks::Medium, pool::DataDisk};
+use crate::{disks::Medium, layout::DiskId, pool::DataDisk};
 
 /// Machines with less memory than this, in bytes, keep the smaller reserve.
 pub const SMALL_MACHINE: u64 = 8 << 30;
@@ -83,10 +83,22 @@ pub fn capacity(hardware: &Hardware, disks: &[(Medium, u64)]) -> Capacity {
     }
 }
 
-/// What data disks contribute: their partitions' bytes.
+/// What data disks contribute. Volumes are reserved in full, so what is offered must be there.
 #[must_use]
-pub fn media(disks: &[DataDisk]) -> Vec<(Medium, u64)> {
-    disks.iter().map(|disk| (disk.medium, disk.partition.bytes)).collect()
+pub fn media(disks: &[DataDisk], home: DiskId) -> Vec<(Medium, u64)> {
+    let of = |disk: &DataDisk| {
+        let bytes = room(disk.partition.bytes);
+        // An image is there twice for a moment when it has been fetched, and for a day after its last contract.
+        let images = if disk.id() == home { bytes / 20 } else { 0 };
+        (disk.medium, bytes - images)
+    };
+    disks.iter().map(of).collect()
+}
+
+/// Bytes for files in a partition. XFS takes 64 MiB for its log on disks up to 128 GiB and less than a 1,900th on larger ones
+/// (mkfs.xfs 6.1); the trees that it reserves for references and inodes are below half of a hundredth.
+fn room(partition: u64) -> u64 {
+    partition.saturating_sub(partition / 100).saturating_sub(64 << 20)
 }
 
 /// Observes the machine under `root`, which is `/` but in tests. What cannot be read is left out.
@@ -151,6 +163,7 @@ fn tidy(text: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::layout::DataPartition;
 
     #[test]
     fn reserve_is_a_tenth_with_a_floor_that_depends_on_the_machine() {
@@ -186,6 +199,29 @@ mod tests {
             .mru,
             0
         );
+    }
+
+    #[test]
+    fn storage_that_the_file_system_and_images_take_is_not_offered() {
+        let disk = |n: u8, bytes| DataDisk {
+            name: format!("vd{n}"),
+            serial: None,
+            medium: Medium::Flash,
+            partition: DataPartition {
+                first_byte: 1 << 20,
+                bytes,
+                guid: [n; 16],
+                index: n,
+            },
+            directory: PathBuf::new(),
+        };
+        let disks = [disk(0, 100 << 30), disk(1, 100 << 30), disk(2, 1 << 20)];
+        let offered: Vec<u64> = media(&disks, DiskId::new([0; 16]))
+            .into_iter()
+            .map(|(_, bytes)| bytes)
+            .collect();
+        let room = (99 << 30) - (64 << 20);
+        assert_eq!(offered, [room - room / 20, room, 0]);
     }
 
     #[test]

@@ -11,6 +11,10 @@ use std::{
 };
 
 use ed25519_dalek::SigningKey;
+use ledger::{
+    Id,
+    body::{Keys, Node},
+};
 use x25519_dalek::StaticSecret;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
@@ -77,6 +81,22 @@ impl Identity {
     #[must_use]
     pub fn encryption_key(&self) -> StaticSecret {
         StaticSecret::from(self.encryption)
+    }
+
+    /// What others know of the keys.
+    #[must_use]
+    pub fn public(&self) -> Keys {
+        Keys {
+            signing: ledger::SigningKey::from_seed(&self.signing).public(),
+            link: ledger::PublicKey::from_bytes(self.link_key().verifying_key().to_bytes()),
+            encryption: workload::EncryptionKey::from_seed(&self.encryption).public(),
+        }
+    }
+
+    /// The node's id, which follows from its first keys.
+    #[must_use]
+    pub fn node(&self) -> Id {
+        Node::founding_id(&self.public())
     }
 
     /// The file's bytes.
@@ -224,8 +244,7 @@ pub fn judge(copies: &[(PathBuf, Copy)]) -> Result<Verdict, IdentityError> {
 pub fn load_or_make(directories: &[PathBuf]) -> Result<Identity, IdentityError> {
     let copies: Vec<_> = directories
         .iter()
-        .map(|directory| directory.join(FILE))
-        .map(|path| (path.clone(), read(&path)))
+        .map(|directory| (directory.join(FILE), read(directory)))
         .collect();
     let (identity, missing) = match judge(&copies)? {
         Verdict::Keep(identity, missing) => (identity, missing),
@@ -240,8 +259,11 @@ pub fn load_or_make(directories: &[PathBuf]) -> Result<Identity, IdentityError> 
     Ok(identity)
 }
 
-fn read(path: &Path) -> Copy {
-    let metadata = match fs::symlink_metadata(path) {
+/// What the data disk mounted at `directory` holds.
+#[must_use]
+pub fn read(directory: &Path) -> Copy {
+    let path = directory.join(FILE);
+    let metadata = match fs::symlink_metadata(&path) {
         Ok(metadata) => metadata,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Copy::Absent,
         Err(error) => return Copy::Damaged(Damage::Unreadable(error.to_string())),

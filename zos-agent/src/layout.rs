@@ -6,6 +6,11 @@
 //! ```text
 //! zeros ──mark Making──▶ HalfMade ──GPT, mkfs, sync──▶ HalfMade ──mark Made──▶ Whole ──any damage──▶ Damaged
 //! ```
+//!
+//! The mark says `Making` for as long as nobody else writes to the disk. One that holds anything but what the format wrote is
+//! not half made but somebody's.
+
+mod unfinished;
 
 use std::{fmt, str::FromStr};
 
@@ -21,6 +26,8 @@ pub const DATA_LABEL: &str = "zos-data";
 pub const DATA_START: u64 = 1 << 20;
 /// Where the mark is: behind the 16 KiB of partition entries for 512-byte and 4,096-byte blocks alike.
 pub const MARK_OFFSET: u64 = 64 << 10;
+/// Length of the mark: one sector, which every disk writes whole.
+pub const MARK_BYTES: u64 = 512;
 /// Bytes at the beginning of a disk that [`inspect`] looks at.
 pub const HEAD_BYTES: usize = 2 << 20;
 /// Disks of this size or more leave [`RESERVED_BYTES`] free at their end.
@@ -263,9 +270,10 @@ fn protective_mbr(last: u64) -> Vec<u8> {
     mbr
 }
 
-/// Looks for our mark, our partition and our file system in the first [`HEAD_BYTES`] of a disk. `None`: not ours.
+/// Looks for our mark, our partition and our file system in the first [`HEAD_BYTES`] of a disk, and for whatever is not ours
+/// in these and at its end if the mark says that it is being made. `None`: not ours.
 #[must_use]
-pub fn inspect(head: &[u8], block: u32) -> Option<OurTable> {
+pub fn inspect(head: &[u8], tail: &[u8], disk_bytes: u64, block: u32) -> Option<OurTable> {
     let mark_at = usize::try_from(MARK_OFFSET).ok()?;
     let mark = head.get(mark_at..mark_at + 512).and_then(read_mark);
     let entry = data_entry(head, block);
@@ -273,7 +281,7 @@ pub fn inspect(head: &[u8], block: u32) -> Option<OurTable> {
         return entry.map(|_| OurTable::Damaged);
     };
     if state == MarkState::Making {
-        return Some(OurTable::HalfMade);
+        return unfinished::is_ours(&partition, head, tail, disk_bytes, block).then_some(OurTable::HalfMade);
     }
     let agrees = entry == Some((partition.guid, partition.first_byte));
     let start = usize::try_from(partition.first_byte).ok()?;
@@ -307,8 +315,12 @@ fn data_entry(head: &[u8], block: u32) -> Option<([u8; 16], u64)> {
 
 /// An XFS superblock that mkfs has finished, with our label. Offsets: `xfs_dsb` in the kernel's xfs_format.h.
 fn our_file_system(sector: &[u8]) -> bool {
-    let label = sector[108..120].split(|byte| *byte == 0).next().unwrap_or_default();
-    sector[..4] == *b"XFSB" && label == DATA_LABEL.as_bytes() && sector[126] == 0
+    sector[..4] == *b"XFSB" && our_label(sector) && sector[126] == 0
+}
+
+fn our_label(superblock: &[u8]) -> bool {
+    let label = superblock[108..120].split(|byte| *byte == 0).next().unwrap_or_default();
+    label == DATA_LABEL.as_bytes()
 }
 
 fn array<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
@@ -320,6 +332,11 @@ mod tests {
     use super::*;
 
     const DISK: u64 = 2 << 30;
+    const TAIL: usize = 256 << 10;
+
+    fn inspect(head: &[u8], block: u32) -> Option<OurTable> {
+        super::inspect(head, &vec![0; TAIL], DISK, block)
+    }
 
     fn head(block: u32, state: MarkState, file_system: bool) -> Vec<u8> {
         let partition = choose(DISK, block, [9; 16], 3).unwrap();

@@ -23,6 +23,7 @@ use std::{
 
 use data_encoding::HEXLOWER_PERMISSIVE;
 use node_api::image::FarmMedia;
+use peer_link::PeerAddress;
 use zeroize::Zeroizing;
 
 /// UDP port of the peer link when `zos.port=` is absent.
@@ -38,15 +39,6 @@ const OPTIONS_OF_OTHERS: [&str; 3] = ["init", "log", "watchdog"];
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Raw {
     options: Vec<(String, String)>,
-}
-
-/// A peer of the chain: its link key and one address of it.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct PeerAddress {
-    /// Public link key, ed25519.
-    pub key: [u8; 32],
-    /// Where it listens.
-    pub address: SocketAddr,
 }
 
 /// The checked settings.
@@ -312,12 +304,10 @@ fn address(text: &str) -> Option<SocketAddr> {
     (reachable && address.port() != 0).then_some(address)
 }
 
+/// A key that is no point of the curve is nobody's, so it is mistyped.
 fn peer(text: &str) -> Option<PeerAddress> {
     let (key, at) = text.split_once('@')?;
-    Some(PeerAddress {
-        key: hash(key)?,
-        address: address(at)?,
-    })
+    PeerAddress::new(key.parse().ok()?, vec![address(at)?]).ok()
 }
 
 #[cfg(test)]
@@ -354,7 +344,7 @@ mod tests {
         assert_eq!(settings.genesis, Some([0xaa; 32]));
         assert_eq!(settings.farm, Some([0xbb; 32]));
         assert_eq!(settings.peers.len(), 2);
-        assert_eq!(settings.peers[1].address, "[2001:db8::1]:9".parse().unwrap());
+        assert_eq!(settings.peers[1].addresses(), ["[2001:db8::1]:9".parse().unwrap()]);
         assert_eq!(settings.port, 8000);
         assert_eq!(settings.advertise, ["198.51.100.4:8000".parse().unwrap()]);
         assert_eq!(
@@ -381,6 +371,16 @@ mod tests {
                 "command line: zos.port given more than once; the first holds",
             ]
         );
+    }
+
+    #[test]
+    fn mistyped_key_of_a_peer_is_said() {
+        let key = "02".repeat(32);
+        let problem = format!(
+            "command line: zos.peer={key}@192.0.2.1:7770: a link key of 64 hexadecimal digits, @, an address and a port wanted; \
+             ignored"
+        );
+        assert_eq!(lines(&format!("zos.peer={key}@192.0.2.1:7770"), None), [problem]);
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! sequence number.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs::File,
     io,
     sync::{Arc, atomic::Ordering},
@@ -20,8 +20,9 @@ use crate::{
         signature,
         zeros::{self, Found, Progress},
     },
+    home::SETTLE,
     layout::{DataPartition, DiskId, OurTable},
-    pool::{DataDisk, FormatError, MountError, Places, Pool, format},
+    pool::{DataDisk, FormatError, MountError, Owner, Places, Pool, format, stranger},
     text::{chain, size},
 };
 
@@ -86,6 +87,8 @@ struct Seen {
 enum State {
     /// Nothing more to do until it is replaced.
     Settled,
+    /// Waits for other disks, or was unmounted for another's sake; looked at anew in the next step.
+    Again,
     Refused(Refusal, Signature),
     /// Could not be mounted or read; looked at anew after a pause.
     Failed(Failed),
@@ -125,6 +128,8 @@ pub struct Storage {
     places: Places,
     erase: Erase,
     pool: Pool,
+    /// The node, once it is known.
+    owner: Option<Owner>,
     seen: BTreeMap<String, Seen>,
     /// When a disk came or went last.
     news: Instant,
@@ -138,6 +143,7 @@ impl Storage {
             places,
             erase,
             pool: Pool::default(),
+            owner: None,
             seen: BTreeMap::new(),
             news: Instant::now(),
         }
@@ -147,6 +153,36 @@ impl Storage {
     #[must_use]
     pub fn pool(&self) -> &Pool {
         &self.pool
+    }
+
+    /// From now on a disk that another node's identity is on is let go.
+    pub fn belong_to(&mut self, owner: Owner) {
+        self.owner = Some(owner);
+    }
+
+    /// Lets go of the mounted disks that are not among `keep`, and says of each why. Where they are mounted above others, those
+    /// are unmounted as well and mounted anew in the next step.
+    ///
+    /// # Errors
+    /// A disk could not be unmounted.
+    pub fn keep_only(&mut self, keep: &BTreeSet<DiskId>) -> Result<Vec<Event>, MountError> {
+        let mut events = Vec::new();
+        for name in self.pool.besides(keep) {
+            let Some(disk) = self.pool.disks().iter().find(|disk| disk.name == name) else {
+                continue;
+            };
+            let reason = (!keep.contains(&disk.id())).then(|| stranger(disk));
+            self.pool.release(&name)?;
+            let facts = inventory::observe(&self.places.sys_block, &self.places.dev, &name);
+            let state = match (reason, facts) {
+                (Some(reason), Some(facts)) => refused(&facts, reason, &mut events),
+                _ => State::Again,
+            };
+            if let Some(seen) = self.seen.get_mut(&name) {
+                seen.state = state;
+            }
+        }
+        Ok(events)
     }
 
     /// Disks that are not touched.
@@ -160,7 +196,7 @@ impl Storage {
                     fault: Fault::Unreadable(refusal),
                     ..
                 }) => Some(refusal.clone()),
-                State::Settled | State::Reading { .. } | State::Failed(_) => None,
+                State::Settled | State::Again | State::Reading { .. } | State::Failed(_) => None,
             })
             .collect()
     }
@@ -216,7 +252,7 @@ impl Storage {
                 State::Reading { facts, progress, .. } => {
                     Some((facts.name.clone(), progress.done.load(Ordering::Relaxed), facts.bytes))
                 }
-                State::Settled | State::Refused(..) | State::Failed(_) => None,
+                State::Settled | State::Again | State::Refused(..) | State::Failed(_) => None,
             })
             .collect()
     }
@@ -236,7 +272,11 @@ impl Storage {
         if present.keys().any(|name| !self.seen.contains_key(name)) {
             self.news = now;
         }
-        let due = |seen: &Seen| matches!(&seen.state, State::Failed(failed) if failed.retry_at <= now);
+        let due = |seen: &Seen| match &seen.state {
+            State::Again => true,
+            State::Failed(failed) => failed.retry_at <= now,
+            State::Settled | State::Refused(..) | State::Reading { .. } => false,
+        };
         let new: Vec<_> = present
             .into_iter()
             .filter(|(name, _)| self.seen.get(name).is_none_or(due))
@@ -307,6 +347,8 @@ impl Storage {
                     return self.settle(unreadable(facts, &error), sequence, now, events);
                 }
             },
+            // Another disk with this serial may still come, and then the serial names neither.
+            Decision::Format(FormatReason::Erase) if now.saturating_duration_since(self.news) < SETTLE => State::Again,
             Decision::Format(reason) => match format(&self.places, &facts, reason, self.pool.next_index()) {
                 Ok(partition) => {
                     events.push(Event::Formatted(name.clone(), reason));
@@ -327,16 +369,32 @@ impl Storage {
     }
 
     fn mount(&mut self, facts: &DiskFacts, partition: DataPartition, now: Instant, events: &mut Vec<Event>) -> State {
-        match self.pool.adopt(&self.places, facts, partition) {
-            Ok(disk) => {
-                events.push(Event::Mounted(disk.clone()));
-                State::Settled
-            }
-            Err(error) => {
-                let (said, fault) = (chain(&error), Fault::Mount(partition.id()));
-                self.failed(&facts.name, said, fault, now, || Event::MountFailed(error), events)
-            }
+        let reason = match self.pool.adopt(&self.places, facts, partition) {
+            Ok(disk) => match self.owner.as_ref().and_then(|owner| owner.refuses(disk)) {
+                Some(reason) => reason,
+                None => {
+                    events.push(Event::Mounted(disk.clone()));
+                    return State::Settled;
+                }
+            },
+            Err(error) => return self.mount_failed(facts, partition, error, now, events),
+        };
+        match self.pool.release(&facts.name) {
+            Ok(_) => refused(facts, reason, events),
+            Err(error) => self.mount_failed(facts, partition, error, now, events),
         }
+    }
+
+    fn mount_failed(
+        &self,
+        facts: &DiskFacts,
+        partition: DataPartition,
+        error: MountError,
+        now: Instant,
+        events: &mut Vec<Event>,
+    ) -> State {
+        let (said, fault) = (chain(&error), Fault::Mount(partition.id()));
+        self.failed(&facts.name, said, fault, now, || Event::MountFailed(error), events)
     }
 
     /// Says what is wrong once for as long as it stays the same.
@@ -415,6 +473,18 @@ impl Storage {
             self.settle(DiskFacts { content, ..*facts }, sequence, now, events);
         }
     }
+}
+
+/// A disk of another node is in use no more, and says nothing about an identity of this one.
+fn refused(facts: &DiskFacts, reason: RefusalReason, events: &mut Vec<Event>) -> State {
+    let refusal = Refusal {
+        name: facts.name.clone(),
+        serial: facts.serial.clone(),
+        bytes: facts.bytes,
+        reason,
+    };
+    events.push(Event::Refused(refusal.clone()));
+    State::Refused(refusal, Signature::None)
 }
 
 fn unreadable(facts: DiskFacts, error: &io::Error) -> DiskFacts {
@@ -551,6 +621,54 @@ mod tests {
         );
         assert_eq!(
             signature::probe(&disk, 1 << 30, 512).unwrap(),
+            Content::Ours(OurTable::HalfMade)
+        );
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn erase_waits_for_other_disks_and_one_with_the_same_serial_stops_it() {
+        let root = tempfile::tempdir().unwrap();
+        let mut storage = storage(root.path());
+        storage.erase = ["S-vdb".to_owned()].into();
+        let mark = b"precious";
+        let foreign = add(root.path(), "vdb", 1 << 30, 1);
+        foreign.write_all_at(mark, 4096).unwrap();
+        let began = Instant::now();
+        let lines = |events: Vec<Event>| events.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let step = |storage: &mut Storage, after| {
+            tokio::task::block_in_place(|| storage.step_at(began + after))
+                .map(lines)
+                .unwrap()
+        };
+        assert!(step(&mut storage, Duration::ZERO).is_empty());
+        assert!(step(&mut storage, SETTLE - Duration::from_secs(1)).is_empty());
+        let twin = add(root.path(), "vdc", 1 << 30, 2);
+        twin.write_all_at(mark, 4096).unwrap();
+        fs::write(root.path().join("sys/vdc/serial"), "S-vdb").unwrap();
+        let late = step(&mut storage, SETTLE);
+        assert_eq!(late.len(), 2, "{late:?}");
+        assert!(
+            late.iter()
+                .all(|line| line.contains("so is another disk with the same serial")),
+            "{late:?}"
+        );
+        let mut found = [0; 8];
+        foreign.read_exact_at(&mut found, 4096).unwrap();
+        assert_eq!(&found, mark);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn disk_that_is_named_alone_is_erased_once_the_disks_have_settled() {
+        let root = tempfile::tempdir().unwrap();
+        let mut storage = storage(root.path());
+        storage.erase = ["S-vdb".to_owned()].into();
+        let foreign = add(root.path(), "vdb", 1 << 30, 1);
+        foreign.write_all_at(b"precious", 4096).unwrap();
+        let began = Instant::now();
+        tokio::task::block_in_place(|| storage.step_at(began)).unwrap();
+        tokio::task::block_in_place(|| storage.step_at(began + SETTLE)).unwrap();
+        assert_eq!(
+            signature::probe(&foreign, 1 << 30, 512).unwrap(),
             Content::Ours(OurTable::HalfMade)
         );
     }

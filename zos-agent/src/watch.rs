@@ -30,8 +30,8 @@ const NOTE_EVERY: u32 = 5;
 /// Runs for as long as the agent does. `live` are the VMs that run.
 pub async fn run(shared: Arc<Shared>, live: watch::Receiver<BTreeMap<VmId, Live>>) {
     let mut round = 0_u32;
-    // Monitors whose guest has said that the workload runs. From then on the monitor's time counts: whether the process in it
-    // goes on running is the customer's matter.
+    // Monitors whose guest has said that the workload has begun. From then on the monitor's time counts: whether the process in
+    // it goes on running is the customer's matter.
     let mut began: BTreeMap<Id, Duration> = BTreeMap::new();
     loop {
         let running = live.borrow().clone();
@@ -45,7 +45,7 @@ pub async fn run(shared: Arc<Shared>, live: watch::Receiver<BTreeMap<VmId, Live>
             let Ok(Some((id, live, mut view))) = asked else {
                 continue;
             };
-            if view.is_running() {
+            if view.has_begun() {
                 began.insert(id, live.started);
             }
             view.counts_from = began.get(&id).copied().filter(|started| *started == live.started);
@@ -84,4 +84,33 @@ fn ask(vm: &VmId, live: Live) -> Option<(Id, Live, GuestView)> {
         counts_from: None,
     };
     Some((id, live, view))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::guest_net::Slot;
+    use node_api::guest::Workload;
+
+    #[test]
+    fn workload_whose_process_ends_again_and_again_has_begun() {
+        let begun = |workload| {
+            let view = GuestView {
+                slot: Slot::new(0).unwrap(),
+                uptime_ms: 0,
+                workload,
+                counts_from: None,
+            };
+            view.has_begun()
+        };
+        assert!(begun(Some(Workload::Running { restarts: 0 })));
+        assert!(begun(Some(Workload::BackingOff { restarts: 1, code: 0 })));
+        assert!(
+            !begun(Some(Workload::BackingOff { restarts: 0, code: 0 })),
+            "not started yet"
+        );
+        let reason = "program x is not in PATH".to_owned();
+        assert!(!begun(Some(Workload::Failed { reason })));
+        assert!(!begun(None));
+    }
 }

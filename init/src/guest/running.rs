@@ -9,7 +9,7 @@ use std::{
 
 use nix::{
     sys::{
-        signal::{SigSet, Signal, killpg},
+        signal::{SigSet, Signal, kill},
         signalfd::{SfdFlags, SignalFd},
     },
     unistd::Pid,
@@ -31,6 +31,8 @@ use crate::{
     wait,
 };
 
+/// To PID 1: all but itself (kill(2)).
+const EVERY_OTHER_PROCESS: Pid = Pid::from_raw(-1);
 /// Longest wait when nothing is due.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 /// Bytes of output that are taken in a turn.
@@ -136,7 +138,7 @@ impl Guest {
         if let Event::Exited(pid, exit) = event
             && before.pid() == Some(pid)
         {
-            self.ended(pid, exit);
+            self.ended(exit);
         }
         match step.effect {
             Some(Effect::Spawn) => {
@@ -169,10 +171,11 @@ impl Guest {
         }
     }
 
-    /// What the workload left running would be in its successor's way.
-    fn ended(&mut self, pid: Pid, exit: Exit) {
-        // Nobody left in the group is what is wanted.
-        let _ = killpg(pid, Signal::SIGKILL);
+    /// Everything in the guest is the workload's. What it left running, in whatever session, would be in its successor's way and
+    /// would go on while the node is told that nothing runs.
+    fn ended(&mut self, exit: Exit) {
+        // Nobody left is what is wanted. A process that is forking meanwhile dies as well.
+        let _ = kill(EVERY_OTHER_PROCESS, Signal::SIGKILL);
         self.history.last = Some(exit);
         console::say(&format!("workload ended: code {}", exit.code()));
     }

@@ -173,3 +173,33 @@ async fn another_genesis_hash_is_refused() {
     assert!(error.contains("wrong genesis"), "{error}");
     running.stop().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_operations_of_one_author_share_blocks_and_a_refused_one_holds_up_none() {
+    let folder = tempfile::tempdir().unwrap();
+    init(folder.path());
+    let running = start(folder.path()).await;
+    let client = client(&running, None).await;
+    let _following = client.follow();
+    client.sync().await.unwrap();
+    let before = client.height();
+    let too_much = SUPPLY * Tokens::PER_TOKEN + 1;
+    let operations: Vec<Operation> = (0..150)
+        .map(|n| transfer(if n == 70 { too_much } else { n + 1 }))
+        .collect();
+    let outcomes = client.send_all(&author(1), operations).await;
+    for (n, outcome) in (0_u64..).zip(&outcomes) {
+        match n {
+            70 => assert!(
+                matches!(outcome, Err(SendError::Refused(Refusal::Funds { .. }))),
+                "{outcome:?}"
+            ),
+            _ => assert!(outcome.is_ok(), "{n}: {outcome:?}"),
+        }
+    }
+    let account = client.require::<Account>(author(2).id).await.unwrap();
+    assert_eq!(account.body.balance, Tokens::from_micro((1..=150).sum::<u64>() - 71));
+    let blocks = client.height() - before;
+    assert!(blocks < 75, "{blocks} blocks for 150 operations");
+    running.stop().await.unwrap();
+}

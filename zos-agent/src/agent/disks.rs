@@ -1,6 +1,7 @@
 //! The wait for the disks: from the first look at them to the node's home and identity.
 
 use std::{
+    collections::BTreeSet,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -10,7 +11,7 @@ use crate::{
     heartbeat::Heartbeat,
     home,
     identity::{self, Identity},
-    pool::Pool,
+    pool::{DataDisk, Owner},
     storage::{self, Storage},
 };
 
@@ -26,19 +27,22 @@ pub(super) enum Disks {
 
 /// One look at the disks; says what has happened.
 pub(super) fn step_storage(storage: &mut Storage) -> Disks {
-    let mut disks = Disks::Same;
     match tokio::task::block_in_place(|| storage.step()) {
-        Ok(events) => {
-            for event in events {
-                say(&event.to_string());
-                if matches!(event, storage::Event::Mounted(_)) {
-                    disks = Disks::More;
-                }
-            }
+        Ok(events) => say_all(&events),
+        Err(error) => {
+            say(&format!("list the disks: {error}"));
+            Disks::Same
         }
-        Err(error) => say(&format!("list the disks: {error}")),
     }
-    disks
+}
+
+fn say_all(events: &[storage::Event]) -> Disks {
+    events.iter().for_each(|event| say(&event.to_string()));
+    if events.iter().any(|event| matches!(event, storage::Event::Mounted(_))) {
+        Disks::More
+    } else {
+        Disks::Same
+    }
 }
 
 /// Waits until the home is there and the node knows who it is, by the rules of [`home`].
@@ -48,6 +52,7 @@ pub(super) async fn wait_for_home(
 ) -> Result<(Identity, home::Record, PathBuf), AgentError> {
     let began = Instant::now();
     let mut said = None;
+    let machine = home::Machine::observe(Path::new("/"));
     loop {
         let _ = step_storage(storage);
         let seen = home::Seen {
@@ -56,12 +61,17 @@ pub(super) async fn wait_for_home(
             unreadable: storage.unreadable(),
             quiet: storage.quiet(),
             drivers_loaded: Path::new(node_api::init::MODULES_LOADED).exists(),
+            machine,
         };
         match home::decide(&seen) {
             home::Step::Open(record) => {
+                let gone = tokio::task::block_in_place(|| storage.keep_only(&record.disks))?;
+                let _ = say_all(&gone);
                 if let Some(home) = storage.pool().disk(record.home) {
                     let directory = home.directory.clone();
-                    return Ok((open_home(storage.pool(), record)?, record, directory));
+                    if gone.is_empty() {
+                        return Ok((open_home(storage, &record)?, record, directory));
+                    }
                 }
             }
             home::Step::Wait(home::Wait::NoDisk)
@@ -79,9 +89,24 @@ pub(super) async fn wait_for_home(
 }
 
 /// Finds or makes the identity, and writes it and the record of the home to every data disk.
-pub(super) fn open_home(pool: &Pool, record: home::Record) -> Result<Identity, AgentError> {
-    let directories = pool.directories();
+fn open_home(storage: &mut Storage, record: &home::Record) -> Result<Identity, AgentError> {
+    let directories = storage.pool().directories();
     let identity = identity::load_or_make(&directories)?;
-    home::write(record, &directories).map_err(|(path, error)| AgentError::Home(path, error))?;
+    home::write(record, &directories)?;
+    storage.belong_to(Owner {
+        node: identity.node(),
+        disks: record.disks.clone(),
+    });
     Ok(identity)
+}
+
+/// Sees to it that a disk that has come later holds a copy of the identity as well, and that every disk names it.
+pub(super) fn follow_home(storage: &mut Storage, record: &home::Record) -> Result<home::Record, AgentError> {
+    // Before a new generation hides it: the disk that has come may know more than the others.
+    home::check(record, &storage.pool().directories())?;
+    let mut disks: BTreeSet<_> = storage.pool().disks().iter().map(DataDisk::id).collect();
+    disks.insert(record.home);
+    let record = record.updated(record.home, record.machine, disks);
+    open_home(storage, &record)?;
+    Ok(record)
 }

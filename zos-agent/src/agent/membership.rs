@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use chain_client::{ChainClient, Complaints};
 use ledger::{Hash, Id, SigningKey};
-use peer_link::{Endpoint, PeerAddress, PeerId};
+use peer_link::{Endpoint, PeerAddress};
 use tokio::sync::watch;
 
 use super::say;
@@ -14,7 +14,7 @@ use crate::{
         member::{Me, Member, Shared},
         statement::{Enrolment, Statement},
     },
-    settings::{self, Settings},
+    settings::Settings,
     text::chain,
 };
 
@@ -48,12 +48,7 @@ pub(super) fn spawn_member(
     let Some(genesis) = settings.genesis.map(Hash::from_bytes) else {
         return say("no chain: boot the farm's own media, or name one with zos.genesis=HASH and zos.peer=KEY@IP:PORT");
     };
-    let peer = |peer: &settings::PeerAddress| {
-        PeerId::from_bytes(&peer.key)
-            .ok()
-            .and_then(|id| PeerAddress::new(id, vec![peer.address]).ok())
-    };
-    let peers: Vec<PeerAddress> = settings.peers.iter().filter_map(peer).collect();
+    let peers = settings.peers.clone();
     let (shared, images, trust) = (Arc::clone(shared), images.clone(), home.join(TRUST));
     tokio::spawn(async move {
         let client = open_chain(endpoint, genesis, peers, &trust).await;

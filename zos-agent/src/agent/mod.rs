@@ -9,16 +9,13 @@ use std::{
     convert::Infallible,
     fs, io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
-    path::{Path, PathBuf},
+    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use chain_client::Author;
-use ledger::{
-    Id, SigningKey,
-    body::{Keys, Node},
-};
+use ledger::{Id, SigningKey};
 use node_api::{image::FARM_MEDIA, init::GUESTS_MODULES_LOADED};
 use peer_link::{Endpoint, LinkKey, Protocols, Serving, protocol};
 use tokio::{
@@ -29,7 +26,7 @@ use tokio::{
 use workload::EncryptionKey;
 
 use self::{
-    disks::{Disks, open_home, step_storage, wait_for_home},
+    disks::{Disks, follow_home, step_storage, wait_for_home},
     membership::{enrolment, spawn_member},
     network::Network,
 };
@@ -49,7 +46,7 @@ use crate::{
     home, identity,
     machine::{Vms, uptime},
     net::links,
-    pool::Places,
+    pool::{MountError, Places},
     reconcile::{self, Desired, Reason, Wanted, Withheld},
     settings::{self, Settings},
     storage::Storage,
@@ -76,9 +73,12 @@ pub enum AgentError {
     /// The node's keys.
     #[error("identity")]
     Identity(#[from] identity::IdentityError),
-    /// The record of the home disk could not be written.
-    #[error("write {}", .0.display())]
-    Home(PathBuf, #[source] io::Error),
+    /// The record of the home could not be written. If a disk has a newer one, the next agent begins with that.
+    #[error("record of the home disk")]
+    Home(#[from] home::WriteError),
+    /// A disk that is not this node's could not be let go.
+    #[error("let go of the data disks of another node")]
+    Release(#[from] MountError),
     /// The peer link's port.
     #[error("peer link")]
     Bind(#[from] peer_link::BindError),
@@ -171,12 +171,7 @@ impl Agent {
         let any = SocketAddr::from((Ipv4Addr::UNSPECIFIED, settings.port));
         let endpoint = Endpoint::bind(&link, any).await?;
         let encryption = EncryptionKey::from_seed(&keys.encryption_key().to_bytes());
-        let public = Keys {
-            signing: SigningKey::from_seed(&keys.signing_key().to_bytes()).public(),
-            link: ledger::PublicKey::from_bytes(*link.id().as_bytes()),
-            encryption: encryption.public(),
-        };
-        let id = Node::founding_id(&public);
+        let (public, id) = (keys.public(), keys.node());
         say(&format!("identity {id}"));
         let contracts = Keeper::open(home.join("contracts"), encryption).map_err(io_error("open the contracts"))?;
         let shared = Arc::new(Shared::new(contracts));
@@ -236,7 +231,7 @@ impl Agent {
 
     async fn reconcile_forever(&mut self) -> Result<Infallible, AgentError> {
         loop {
-            self.cycle().await;
+            self.cycle().await?;
             tokio::select! {
                 () = tokio::time::sleep(CYCLE) => {}
                 () = self.network.change() => {}
@@ -245,13 +240,13 @@ impl Agent {
     }
 
     /// One turn: look, plan, do, tell.
-    async fn cycle(&mut self) {
+    async fn cycle(&mut self) -> Result<(), AgentError> {
         if step_storage(&mut self.storage) == Disks::More {
-            self.replicate_identity();
+            self.replicate_identity()?;
         }
         self.network.collect();
         let hardware = capacity::observe(Path::new("/"));
-        let capacity = capacity::capacity(&hardware, &capacity::media(self.storage.pool().disks()));
+        let capacity = capacity::capacity(&hardware, &capacity::media(self.storage.pool().disks(), self.home.home));
         let refused = self.storage.refused();
         let leased: Vec<IpAddr> = self
             .network
@@ -260,7 +255,8 @@ impl Agent {
             .map(|(_, address)| address)
             .collect();
         let up = !leased.is_empty();
-        if up && self.storage.reading().is_empty() {
+        // A disk that is still being read, for hours perhaps, is stated when it is in use.
+        if up {
             let (advertised, port) = (&self.settings.advertise, self.settings.port);
             let statement = Statement::new(&capacity, &hardware, advertised, &leased, port, &refused);
             self.statement.send_if_modified(|said| {
@@ -286,13 +282,20 @@ impl Agent {
         if up {
             self.heartbeat.ready();
         }
+        Ok(())
     }
 
     /// Sees to it that a disk that has come later holds a copy of the identity as well, and knows the home.
-    fn replicate_identity(&mut self) {
-        if let Err(error) = open_home(self.storage.pool(), self.home) {
-            say(&format!("identity not copied to all disks: {}", chain(&error)));
+    ///
+    /// # Errors
+    /// The disk knows a newer home.
+    fn replicate_identity(&mut self) -> Result<(), AgentError> {
+        match follow_home(&mut self.storage, &self.home) {
+            Ok(record) => self.home = record,
+            Err(error @ AgentError::Home(home::WriteError::Newer { .. })) => return Err(error),
+            Err(error) => say(&format!("identity not copied to all disks: {}", chain(&error))),
         }
+        Ok(())
     }
 
     fn reconcile(&mut self, mru: u64) {
@@ -367,11 +370,15 @@ impl Agent {
 
     /// Puts the rules of the guests' network in force before any guest starts.
     fn apply_rules(&mut self) -> Rules {
-        let rules = self.network.rules(self.vms.taken(), self.settings.port);
+        let rules = self.network.rules(self.vms.guests(), self.settings.port);
         if self.rules.as_ref() == Some(&rules) {
             return Rules::InForce;
         }
-        match tokio::task::block_in_place(|| guest_net::apply(&guest_net::ruleset(&rules))) {
+        let mut text = guest_net::ruleset(&rules);
+        if self.rules.is_none() {
+            text.insert_str(0, guest_net::FLOW_LIMIT);
+        }
+        match tokio::task::block_in_place(|| guest_net::apply(&text)) {
             Ok(()) => {
                 self.rules = Some(rules);
                 self.complaints.remove("rules");

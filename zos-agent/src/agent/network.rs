@@ -1,7 +1,7 @@
 //! The network as the agent sees it: interfaces, leases, and what follows from them for the guests' rules.
 
 use std::{
-    collections::BTreeSet,
+    collections::BTreeMap,
     net::IpAddr,
     path::Path,
     pin::pin,
@@ -13,7 +13,7 @@ use tokio::sync::{Notify, mpsc};
 
 use super::{AgentError, say};
 use crate::{
-    guest_net::{self, Slot, Uplink},
+    guest_net::{self, FlowMark, Slot, Uplink},
     net::{
         self, Leases,
         links::{self, Links},
@@ -169,7 +169,7 @@ impl Network {
             .collect()
     }
 
-    pub(super) fn rules(&self, guests: BTreeSet<Slot>, port: u16) -> guest_net::Input {
+    pub(super) fn rules(&self, guests: BTreeMap<Slot, FlowMark>, port: u16) -> guest_net::Input {
         let uplink = |(name, lease): (&String, &net::dhcp::Lease)| Uplink {
             interface: name.clone(),
             address: lease.address,

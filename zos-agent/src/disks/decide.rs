@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeSet, fmt};
 
+use ledger::Id;
+
 use super::{Content, DiskFacts, MIN_BYTES};
 use crate::{layout::OurTable, text::size};
 
@@ -52,6 +54,10 @@ pub enum RefusalReason {
     Foreign(String),
     /// It carries our partition table, but no file system of ours that can be read.
     OursDamaged,
+    /// It is a data disk of another node: this one, or one whose identity cannot be read.
+    OtherNode(Option<Id>),
+    /// `zos.erase=` names it, and another disk as well.
+    SharedSerial,
     /// A node boots from it.
     BootMedium,
     /// The device says that it can be pulled out.
@@ -84,6 +90,22 @@ impl fmt::Display for Refusal {
             RefusalReason::OursDamaged => {
                 f.write_str("carries our partition table but no readable file system of ours; not touched, so that its data can be saved")?;
                 true
+            }
+            RefusalReason::OtherNode(Some(node)) => {
+                write!(
+                    f,
+                    "is a data disk of another node ({}); not used; empty it elsewhere to use it here",
+                    node.short()
+                )?;
+                false
+            }
+            RefusalReason::OtherNode(None) => {
+                f.write_str("holds an identity that cannot be read, and this node does not know the disk; not used")?;
+                false
+            }
+            RefusalReason::SharedSerial => {
+                f.write_str("is named by zos.erase, and so is another disk with the same serial; neither is touched")?;
+                false
             }
             RefusalReason::BootMedium => {
                 f.write_str("is a boot medium of this system; never used for data")?;
@@ -150,6 +172,10 @@ pub fn decide(facts: &DiskFacts, erase: &Erase) -> Decision {
         Content::Ours(OurTable::Whole(_)) => Decision::Adopt,
         Content::Ours(OurTable::HalfMade) => Decision::Format(FormatReason::HalfMade),
         Content::Zeros => Decision::Format(FormatReason::Zeros),
+        Content::Ours(OurTable::Damaged) | Content::Foreign(_) if named && facts.serial_shared => {
+            refuse(RefusalReason::SharedSerial)
+        }
+        Content::BlankEnds if facts.serial_shared => Decision::ReadFully,
         Content::Ours(OurTable::Damaged) | Content::Foreign(_) | Content::BlankEnds if named => {
             Decision::Format(FormatReason::Erase)
         }
@@ -171,6 +197,7 @@ mod tests {
         DiskFacts {
             name: "vdb".to_owned(),
             serial: Some("X".to_owned()),
+            serial_shared: false,
             model: None,
             transport: "virtio",
             bytes: 2 << 30,
@@ -211,6 +238,36 @@ mod tests {
         assert!(
             matches!(decide(&facts, &["x".to_owned()].into()), Decision::Refuse(_)),
             "serials are compared exactly"
+        );
+    }
+
+    #[test]
+    fn serial_that_two_disks_state_names_neither() {
+        for content in [
+            Content::Foreign("an NTFS file system".to_owned()),
+            Content::Ours(OurTable::Damaged),
+        ] {
+            let twin = DiskFacts {
+                serial_shared: true,
+                ..disk(content)
+            };
+            let Decision::Refuse(refusal) = decide(&twin, &named()) else {
+                panic!("not refused")
+            };
+            assert_eq!(
+                refusal.to_string(),
+                "vdb (serial X, 2 GiB): is named by zos.erase, and so is another disk with the same serial; neither is touched"
+            );
+            assert!(matches!(decide(&twin, &Erase::new()), Decision::Refuse(other) if other != refusal));
+        }
+        let blank = DiskFacts {
+            serial_shared: true,
+            ..disk(Content::BlankEnds)
+        };
+        assert_eq!(
+            decide(&blank, &named()),
+            Decision::ReadFully,
+            "it may be used if it holds zeros only"
         );
     }
 

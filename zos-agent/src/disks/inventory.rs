@@ -34,7 +34,21 @@ pub fn present(sys_block: &Path) -> io::Result<BTreeMap<String, u64>> {
 /// Observes one disk. `None` for an empty drive or one that is gone.
 #[must_use]
 pub fn observe(sys_block: &Path, dev: &Path, name: &str) -> Option<DiskFacts> {
-    facts(&sys_block.join(name), &dev.join(name), name.to_owned())
+    let facts = facts(&sys_block.join(name), &dev.join(name), name.to_owned())?;
+    Some(DiskFacts {
+        serial_shared: facts
+            .serial
+            .as_ref()
+            .is_some_and(|serial| is_shared(sys_block, name, serial)),
+        ..facts
+    })
+}
+
+/// Whether another disk states this serial number. Enclosures and hypervisors give one to several.
+fn is_shared(sys_block: &Path, name: &str, serial: &str) -> bool {
+    let others = names(sys_block).unwrap_or_default();
+    let states = |other: &String| other != name && self::serial(&sys_block.join(other)).as_deref() == Some(serial);
+    others.iter().any(states)
 }
 
 /// Lists the machine's disks by name, each with what is on it. A disk that cannot be read is listed as such.
@@ -75,6 +89,7 @@ fn facts(sys: &Path, node: &Path, name: String) -> Option<DiskFacts> {
     };
     Some(DiskFacts {
         serial: serial(sys),
+        serial_shared: false,
         model: text(&sys.join("device/model")),
         transport: transport(sys, &name),
         bytes,
@@ -187,6 +202,7 @@ mod tests {
             ["sda", "vda"]
         );
         assert_eq!(disks[0].serial.as_deref(), Some("WD-42"));
+        assert!(!disks[0].serial_shared);
         assert!(disks[0].removable);
         assert!(matches!(disks[0].content, Content::Unreadable(_)));
         assert_eq!(disks[1].serial.as_deref(), Some("DATA-1"));
@@ -195,6 +211,26 @@ mod tests {
             (4 << 30, Medium::Rotating, "virtio")
         );
         assert_eq!(disks[1].content, Content::BlankEnds);
+    }
+
+    #[test]
+    fn serial_of_two_disks_is_known_to_be_shared() {
+        let (sys, dev) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        for (name, serial) in [
+            ("vda", "ONE"),
+            ("vdb", "TWO"),
+            ("vdc", " TWO\n"),
+            ("vdd", ""),
+            ("vde", ""),
+        ] {
+            disk(sys.path(), name, &[("size", "8388608"), ("serial", serial)]);
+        }
+        let shared: Vec<bool> = scan(sys.path(), dev.path())
+            .unwrap()
+            .iter()
+            .map(|disk| disk.serial_shared)
+            .collect();
+        assert_eq!(shared, [false, true, true, false, false]);
     }
 
     #[test]

@@ -33,6 +33,8 @@ pub struct DiskFacts {
     pub name: String,
     /// Serial number as the device states it.
     pub serial: Option<String>,
+    /// Whether another disk of the machine states the same serial number.
+    pub serial_shared: bool,
     /// Model as the device states it.
     pub model: Option<String>,
     /// How it is attached: `nvme`, `virtio`, `usb`, `ata`, `scsi`, `mmc` or `other`.

@@ -179,7 +179,7 @@ fn read_at(disk: &File, offset: u64, length: usize) -> io::Result<Vec<u8>> {
 /// Names what the ends of a disk hold.
 #[must_use]
 pub fn classify(head: &[u8], tail: &[u8], bytes: u64, block: u32) -> Content {
-    if let Some(ours) = layout::inspect(head, block) {
+    if let Some(ours) = layout::inspect(head, tail, bytes, block) {
         return Content::Ours(ours);
     }
     if matches(head, 0x8001, b"CD001") && text(head, 0x8028, 32).is_some_and(|label| label.starts_with(BOOT_VOLUME)) {

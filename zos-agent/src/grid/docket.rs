@@ -90,7 +90,7 @@ impl Entry {
     pub fn bytes(&self) -> u64 {
         self.image
             .as_ref()
-            .map_or(0, |image| image.root.size + image.config.size)
+            .map_or(0, |image| image.root.size.saturating_add(image.config.size))
     }
 }
 

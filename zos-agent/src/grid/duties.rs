@@ -12,8 +12,8 @@ use super::docket::Entry;
 /// What is known of a contract's workload.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Seen {
-    /// Whether its process runs now.
-    pub running: bool,
+    /// Whether its process runs, or has run and is started again.
+    pub begun: bool,
 }
 
 /// The newest verified block.
@@ -38,7 +38,7 @@ pub fn duty(id: Id, entry: &Entry, seen: Seen, head: ChainHead) -> Option<Operat
             step(Step::Refused(Text::lossy(entry.problem.as_deref().unwrap_or_default())))
         }
         ContractState::Agreed { .. } => step(Step::Acknowledged),
-        ContractState::Deploying { .. } => seen.running.then_some(Operation::Progress {
+        ContractState::Deploying { .. } => seen.begun.then_some(Operation::Progress {
             contract: id,
             step: Step::Running,
         }),

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -26,6 +26,24 @@ pub const MAX_CONFIG: u64 = 256 * 1024;
 /// Longest time in which an image's configuration is fetched.
 pub const CONFIG_DEADLINE: Duration = Duration::from_secs(60);
 
+/// How long a provider may take before the next one is asked. What came until then is kept.
+#[derive(Debug, Clone, Copy)]
+struct Pace {
+    /// Time after which it is seen what has come.
+    window: Duration,
+    /// Bytes that must have come in it.
+    least: u64,
+    /// Time of one provider's turn.
+    turn: Duration,
+}
+
+/// At least 16 KiB a second, and two minutes at any pace: whoever drips holds up an image no longer.
+const PACE: Pace = Pace {
+    window: Duration::from_secs(20),
+    least: 20 * 16 * 1024,
+    turn: Duration::from_secs(120),
+};
+
 /// Why an image is not here.
 #[derive(Debug, thiserror::Error)]
 pub enum ImageFault {
@@ -35,6 +53,12 @@ pub enum ImageFault {
     /// It was not fetched in time.
     #[error("not fetched in {} s", CONFIG_DEADLINE.as_secs())]
     Late,
+    /// Every provider had its turn, and the last one was slow.
+    #[error("not fetched yet, {0} bytes are here; the last provider was too slow or had its turn")]
+    Slow(u64),
+    /// Nobody is said to have it.
+    #[error("nobody is said to have it")]
+    NoProvider,
     /// It could not be laid out.
     #[error("lay out image {path}")]
     Layout {
@@ -53,6 +77,8 @@ pub struct Images {
     store: BlobStore,
     directory: PathBuf,
     fetching: Arc<Mutex<BTreeMap<ImageHash, u64>>>,
+    /// Fetches that were begun, so that the next one begins with the next provider.
+    begun: Arc<AtomicUsize>,
     /// Contracts whose image's configuration is being fetched.
     asking: Arc<Mutex<BTreeSet<Id>>>,
     unused: Arc<Mutex<Unused>>,
@@ -97,6 +123,7 @@ impl Images {
             store,
             directory: directory.to_owned(),
             fetching: Arc::default(),
+            begun: Arc::default(),
             asking: Arc::default(),
             unused: Arc::default(),
             room_wanted: Arc::default(),
@@ -136,12 +163,16 @@ impl Images {
         self.fetches().get(hash).copied()
     }
 
-    /// Begins to fetch an image from one of `providers`, and returns at once.
-    pub fn begin(&self, blob: Blob, providers: Vec<PeerAddress>) {
+    /// Begins to fetch an image from `providers`, each of which has a turn, and returns at once. It begins with another one
+    /// each time.
+    pub fn begin(&self, blob: Blob, mut providers: Vec<PeerAddress>) {
         let hash = *blob.hash.as_bytes();
         if self.fetches().insert(hash, 0).is_some() {
             return;
         }
+        let begun = self.begun.fetch_add(1, Ordering::Relaxed);
+        let first = begun.checked_rem(providers.len()).unwrap_or(0);
+        providers.rotate_left(first);
         let images = self.clone();
         tokio::spawn(async move {
             match images.fetch(blob, &providers).await {
@@ -154,11 +185,16 @@ impl Images {
 
     async fn fetch(&self, blob: Blob, providers: &[PeerAddress]) -> Result<(), ImageFault> {
         let hash = *blob.hash.as_bytes();
-        let note = |done: u64, _: u64| _ = self.fetches().insert(hash, done);
         let name = BlobHash::from(hash);
-        self.store
-            .fetch(&self.endpoint, name, blob.size, providers, &note)
-            .await?;
+        let progress = || self.progress(&hash).unwrap_or(0);
+        let note = |done: u64, _: u64| _ = self.fetches().insert(hash, done);
+        let turns = providers.iter().map(|provider| async {
+            let fetch = self
+                .store
+                .fetch(&self.endpoint, name, blob.size, std::slice::from_ref(provider), &note);
+            turn(fetch, progress, PACE).await
+        });
+        in_turn(turns).await?;
         let path = self.path(&hash);
         let beside = path.with_extension("new");
         let lay_out = |source| ImageFault::Layout {
@@ -237,6 +273,41 @@ impl Images {
     }
 }
 
+/// Asks provider after provider until one has given all of it.
+async fn in_turn(turns: impl Iterator<Item = impl Future<Output = Result<(), ImageFault>>>) -> Result<(), ImageFault> {
+    let mut last = ImageFault::NoProvider;
+    for turn in turns {
+        match turn.await {
+            Ok(()) => return Ok(()),
+            // The next one can prove nothing else, and the store is the same.
+            Err(error @ ImageFault::Blob(BlobError::TooLarge { .. } | BlobError::Store(_))) => return Err(error),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+/// One provider's turn: it ends when all is here, when it fails, when it is too slow, and when its time is over.
+async fn turn<T>(
+    fetch: impl Future<Output = Result<T, BlobError>>,
+    progress: impl Fn() -> u64,
+    pace: Pace,
+) -> Result<(), ImageFault> {
+    let mut fetch = std::pin::pin!(fetch);
+    let began = tokio::time::Instant::now();
+    let mut before = progress();
+    loop {
+        if let Ok(fetched) = tokio::time::timeout(pace.window, &mut fetch).await {
+            return Ok(fetched.map(drop)?);
+        }
+        let now = progress();
+        if now.saturating_sub(before) < pace.least || began.elapsed() >= pace.turn {
+            return Err(ImageFault::Slow(now));
+        }
+        before = now;
+    }
+}
+
 /// Whether less than a tenth of a file system is free.
 fn is_nearly_full(directory: &Path) -> bool {
     rustix::fs::statvfs(directory).is_ok_and(|stat| stat.f_bavail < stat.f_blocks / 10)
@@ -246,6 +317,44 @@ fn is_nearly_full(directory: &Path) -> bool {
 mod tests {
     use super::*;
     use ledger::Hash;
+    use std::cell::Cell;
+
+    const FAST: Pace = Pace {
+        window: Duration::from_millis(200),
+        least: 100,
+        turn: Duration::from_millis(1000),
+    };
+
+    /// A provider that gives so many bytes every ten milliseconds or later.
+    async fn provider(bytes: u64, rate: u64, done: &Cell<u64>) -> Result<(), BlobError> {
+        while done.get() < bytes {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            done.set(done.get().saturating_add(rate));
+        }
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn provider_that_drips_is_left_for_the_next_one() {
+        let done = Cell::new(0);
+        let turns = [1, 0, 1 << 20].map(|rate| turn(provider(64 << 20, rate, &done), || done.get(), FAST));
+        let waited = tokio::time::timeout(Duration::from_secs(20), in_turn(turns.into_iter())).await;
+        waited.unwrap().unwrap();
+        assert!(done.get() >= 64 << 20);
+    }
+
+    #[tokio::test]
+    async fn provider_that_never_ends_has_one_turn_and_what_it_gave_is_kept() {
+        let done = Cell::new(0);
+        let endless = turn(provider(u64::MAX, 1 << 20, &done), || done.get(), FAST);
+        let waited = tokio::time::timeout(Duration::from_secs(20), in_turn([endless].into_iter())).await;
+        let Ok(Err(ImageFault::Slow(bytes))) = waited else {
+            panic!("{waited:?}")
+        };
+        assert!(bytes >= 1 << 20, "{bytes}");
+        let none = in_turn(std::iter::empty::<std::future::Ready<_>>()).await;
+        assert!(matches!(none, Err(ImageFault::NoProvider)));
+    }
 
     #[test]
     fn configuration_is_asked_for_once_at_a_time() {

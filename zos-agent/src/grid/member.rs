@@ -21,6 +21,7 @@ use super::{
     duties::{ChainHead, Seen, duty},
     images::Images,
     keeper::Keeper,
+    sources::Sources,
     statement::{Enrolment, Statement, decide},
 };
 use crate::{guest_net::Slot, reconcile::ImageHash, text::chain};
@@ -49,6 +50,14 @@ impl GuestView {
     pub fn is_running(&self) -> bool {
         matches!(self.workload, Some(node_api::guest::Workload::Running { .. }))
     }
+
+    /// Whether the workload's process runs or has run. One that ends by itself is not less of a workload, or whoever hides his
+    /// from its init would compute for nothing.
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        let ran = matches!(self.workload, Some(node_api::guest::Workload::BackingOff { restarts, .. }) if restarts > 0);
+        ran || self.is_running()
+    }
 }
 
 /// What the tasks of the agent share.
@@ -57,7 +66,7 @@ pub struct Shared {
     contracts: Keeper,
     guests: Mutex<BTreeMap<Id, GuestView>>,
     waiting: Mutex<BTreeMap<Id, String>>,
-    sources: Mutex<BTreeMap<ImageHash, (Blob, Vec<PeerAddress>)>>,
+    sources: Mutex<Sources>,
     customers: Mutex<BTreeMap<Id, PeerId>>,
     clock: Mutex<Option<(u64, Instant)>>,
     node: Mutex<Option<Node>>,
@@ -111,7 +120,7 @@ impl Shared {
     /// What an image is and who has it.
     #[must_use]
     pub fn source(&self, image: &ImageHash) -> Option<(Blob, Vec<PeerAddress>)> {
-        lock(&self.sources).get(image).cloned()
+        lock(&self.sources).of(image)
     }
 
     /// The link key of a contract's customer.
@@ -157,11 +166,7 @@ impl Shared {
             .map(|(_, entry)| entry.contract.signed.agreement.customer)
             .collect();
         lock(&self.customers).retain(|customer, _| customers.contains(customer));
-        let roots: BTreeSet<ImageHash> = live
-            .iter()
-            .filter_map(|(_, entry)| Some(*entry.image.as_ref()?.root.hash.as_bytes()))
-            .collect();
-        lock(&self.sources).retain(|image, _| roots.contains(image));
+        lock(&self.sources).retain(&live.iter().map(|(id, _)| *id).collect());
     }
 
     fn set_clock(&self, head: &Header) {
@@ -281,9 +286,7 @@ impl Member {
             live.map(|(id, entry)| (*id, entry.clone())).collect()
         };
         // What is owed comes first, for all: no contract's trouble holds up another's.
-        for (id, _) in &live {
-            trouble = trouble.or(self.answer(*id, &head).await.err());
-        }
+        trouble = trouble.or(self.answer(live.iter().map(|(id, _)| *id), &head).await.err());
         for (id, entry) in &live {
             trouble = trouble.or(self.prepare(*id, entry).await.err());
         }
@@ -401,7 +404,7 @@ impl Member {
             self.peer(image.owner).await?
         };
         let providers: Vec<PeerAddress> = customer.into_iter().chain(owner).collect();
-        lock(&self.shared.sources).insert(*image.root.hash.as_bytes(), (image.root, providers.clone()));
+        lock(&self.shared.sources).insert(id, image.root, providers.clone());
         if entry.config.is_none() {
             self.fetch_config(id, image.config, providers);
         }
@@ -451,43 +454,54 @@ impl Member {
     }
 
     fn owed(&self, id: Id, head: ChainHead) -> Option<Operation> {
-        let running = self.shared.guests().get(&id).is_some_and(GuestView::is_running);
+        let begun = self.shared.guests().get(&id).is_some_and(GuestView::has_begun);
         let docket = self.shared.docket();
-        duty(id, docket.entries().get(&id)?, Seen { running }, head)
+        duty(id, docket.entries().get(&id)?, Seen { begun }, head)
     }
 
-    /// Says what the node owes the chain about a contract.
-    async fn answer(&self, id: Id, head: &Header) -> Result<(), TurnError> {
+    /// What the node owes the chain about a contract, with what has run until now.
+    async fn settle(&self, id: Id, head: ChainHead) -> Option<Operation> {
+        let owed = self.owed(id, head)?;
+        let counts_from = self.shared.guests().get(&id).and_then(|guest| guest.counts_from);
+        let (Operation::Report { .. }, Some(from)) = (&owed, counts_from) else {
+            return Some(owed);
+        };
+        // What ran until now belongs to the period that has just ended.
+        if let Err(error) = self.shared.note_uptime(id, from).await {
+            warn!(contract = %id, "uptime not kept: {}", chain(&error));
+        }
+        self.owed(id, head)
+    }
+
+    /// Says what the node owes the chain about its contracts, together: periods of many may end at once, and each report must
+    /// stand within a grace.
+    async fn answer(&self, live: impl Iterator<Item = Id>, head: &Header) -> Result<(), TurnError> {
         let head = ChainHead {
             height: head.height,
             id: head.id(),
             time_ms: head.time.millis(),
         };
-        let mut owed = self.owed(id, head);
-        let counts_from = self.shared.guests().get(&id).and_then(|guest| guest.counts_from);
-        if let (Some(Operation::Report { .. }), Some(from)) = (&owed, counts_from) {
-            // What ran until now belongs to the period that has just ended.
-            if let Err(error) = self.shared.note_uptime(id, from).await {
-                warn!(contract = %id, "uptime not kept: {}", chain(&error));
+        let (mut said, mut operations) = (Vec::new(), Vec::new());
+        for id in live {
+            if let Some(operation) = self.settle(id, head).await {
+                said.push((id, name(&operation)));
+                operations.push(operation);
             }
-            owed = self.owed(id, head);
         }
-        let Some(operation) = owed else {
+        if operations.is_empty() {
             return Ok(());
-        };
-        let what = name(&operation);
-        match self.client.send(&self.me.author, operation).await {
-            Ok(_) => {
-                (self.say)(&format!("contract {} {what}", id.short()));
-                Ok(())
-            }
-            // The contract has moved on meanwhile; the next turn sees it.
-            Err(SendError::Refused(refusal)) => {
-                warn!(contract = %id, "{what} refused: {refusal}");
-                Ok(())
-            }
-            Err(error) => Err(TurnError::Send(what, error)),
         }
+        let outcomes = self.client.send_all(&self.me.author, operations).await;
+        let mut trouble = None;
+        for ((id, what), outcome) in said.into_iter().zip(outcomes) {
+            match outcome {
+                Ok(()) => (self.say)(&format!("contract {} {what}", id.short())),
+                // The contract has moved on meanwhile; the next turn sees it.
+                Err(SendError::Refused(refusal)) => warn!(contract = %id, "{what} refused: {refusal}"),
+                Err(error) => trouble = trouble.or(Some(TurnError::Send(what, error))),
+            }
+        }
+        trouble.map_or(Ok(()), Err)
     }
 }
 

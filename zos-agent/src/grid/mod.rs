@@ -20,6 +20,7 @@ pub mod process;
 pub mod quota;
 pub mod server;
 pub mod shelf;
+pub mod sources;
 pub mod statement;
 pub mod tunnel;
 pub mod unused;

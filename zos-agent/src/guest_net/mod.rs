@@ -9,7 +9,7 @@ mod tap;
 
 use std::net::Ipv4Addr;
 
-pub use ruleset::{Input, TABLE, Uplink, ruleset};
+pub use ruleset::{FLOW_LIMIT, FLOWS_OF_A_GUEST, Input, TABLE, Uplink, ruleset};
 pub use tap::{NFT, NetError, apply, close_tap, open_tap};
 
 /// First address of the guests' range; its prefix has [`RANGE_PREFIX`] bits.
@@ -70,9 +70,45 @@ impl Slot {
     }
 }
 
+/// Tells the flows of one tenant of a slot from those of the next. It stays the same for as long as the machine runs, also
+/// for another agent, and nobody outside the machine can choose a VM's name for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FlowMark(u32);
+
+impl FlowMark {
+    const CONTEXT: &str = "ZOS 2026 mark of a guest's flows";
+
+    /// The mark of a VM in a boot of the machine.
+    #[must_use]
+    pub fn new(boot: &str, vm: &str) -> Self {
+        let mut hasher = blake3::Hasher::new_derive_key(Self::CONTEXT);
+        hasher.update(boot.as_bytes()).update(&[0]).update(vm.as_bytes());
+        let bytes = std::array::from_fn(|at| hasher.finalize().as_bytes()[at]);
+        // Zero is the mark of a flow that has none.
+        Self(u32::from_le_bytes(bytes).max(1))
+    }
+}
+
+impl std::fmt::Display for FlowMark {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:#010x}", self.0)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn flow_marks_differ_by_vm_and_by_boot() {
+        let marks = [("a", "x"), ("a", "y"), ("b", "x")].map(|(boot, vm)| FlowMark::new(boot, vm));
+        assert_eq!(marks[0], FlowMark::new("a", "x"));
+        assert!(
+            marks[0] != marks[1] && marks[0] != marks[2] && marks[1] != marks[2],
+            "{marks:?}"
+        );
+        assert_eq!(FlowMark(0x00c0_ffee).to_string(), "0x00c0ffee");
+    }
 
     #[test]
     fn slots_have_networks_of_their_own_within_the_range() {

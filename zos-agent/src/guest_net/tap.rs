@@ -8,7 +8,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use super::{GUEST_PREFIX, Slot};
+use super::{FLOWS_OF_A_GUEST, GUEST_PREFIX, Slot};
 use crate::net::links::{LinkError, Links};
 
 /// The program that loads a rule set, in the image.
@@ -23,9 +23,9 @@ pub enum NetError {
     /// The kernel refused a change of the tap.
     #[error(transparent)]
     Link(#[from] LinkError),
-    /// Forwarding could not be switched on.
-    #[error("switch on forwarding")]
-    Forwarding(#[source] io::Error),
+    /// The kernel refused a setting.
+    #[error("set {0}")]
+    Setting(&'static str, #[source] io::Error),
     /// nft could not be run.
     #[error("run {NFT}")]
     Nft(#[source] io::Error),
@@ -61,14 +61,26 @@ pub fn close_tap(tap: OwnedFd) {
     drop(tap);
 }
 
-/// Loads a rule set and then switches forwarding on, so that nothing is ever forwarded without rules. Blocks for a few
-/// milliseconds.
+/// Settings that go with the rules. The table of flows is there once a rule asks for a flow's state; it has room for 64 guests that use all
+/// of theirs; it takes 320 bytes of memory for each flow that there is. An established TCP flow is forgotten after the least
+/// time that RFC 5382 (REQ-5) allows; the kernel's own is five days.
+const SETTINGS: [(&str, u32); 3] = [
+    ("/proc/sys/net/netfilter/nf_conntrack_max", 64 * FLOWS_OF_A_GUEST),
+    ("/proc/sys/net/netfilter/nf_conntrack_tcp_timeout_established", 7440),
+    ("/proc/sys/net/ipv4/ip_forward", 1),
+];
+
+/// Loads a rule set, bounds the table of flows and then switches forwarding on, so that nothing is ever forwarded without rules.
+/// Blocks for a few milliseconds.
 ///
 /// # Errors
 /// [`NetError`].
 pub fn apply(ruleset: &str) -> Result<(), NetError> {
     load(Path::new(NFT), ruleset)?;
-    fs::write("/proc/sys/net/ipv4/ip_forward", "1").map_err(NetError::Forwarding)
+    for (setting, value) in SETTINGS {
+        fs::write(setting, value.to_string()).map_err(|error| NetError::Setting(setting, error))?;
+    }
+    Ok(())
 }
 
 fn load(nft: &Path, ruleset: &str) -> Result<(), NetError> {

@@ -20,13 +20,15 @@ use tracing::{info, warn};
 use self::steps::{State, Steps};
 use crate::{
     grid::{docket::vm_id, images::Images, member::Shared},
-    guest_net::{NetError, Slot},
+    guest_net::{FlowMark, NetError, Slot},
     net::links::Links,
     pool::Pool,
     reconcile::{self, Action, Failed, Machine, Observed, Plan},
     text::chain,
     vm::{
-        ON_POOL, RUN, VmId, kernel, registry,
+        ON_POOL, RUN, VmId, kernel,
+        process::boot_id,
+        registry,
         registry::Live,
         spawn::{self, StartError},
     },
@@ -34,6 +36,8 @@ use crate::{
 
 /// A VM that ran for this long and ended has failed for the first time again.
 const HEALTHY: Duration = Duration::from_secs(60);
+/// Bytes at the end of a monitor's log that are read.
+const MAX_TAIL: u64 = 4096;
 /// Most characters of a monitor's last line that are repeated.
 const MAX_WORDS: usize = 300;
 
@@ -78,6 +82,7 @@ pub struct Outcome {
 /// The micro-VMs of this node.
 #[derive(Debug)]
 pub struct Vms {
+    boot: String,
     steps: Arc<Steps>,
     tasks: JoinSet<Result<(), Failed<MachineError>>>,
     at_work: HashMap<tokio::task::Id, Option<VmId>>,
@@ -96,6 +101,7 @@ impl Vms {
             ..State::default()
         };
         Ok(Self {
+            boot: boot_id(),
             steps: Arc::new(Steps::new(shared, images, links, state)),
             tasks: JoinSet::new(),
             at_work: HashMap::new(),
@@ -123,6 +129,18 @@ impl Vms {
         let state = self.steps.state();
         let running = state.running.values().map(|(vm, _)| vm.slot);
         running.chain(state.starting.values().copied()).collect()
+    }
+
+    /// The guests that have a network or are to have one, and the marks of their flows.
+    #[must_use]
+    pub fn guests(&self) -> BTreeMap<Slot, FlowMark> {
+        let state = self.steps.state();
+        let running = state.running.iter().map(|(id, (vm, _))| (id, vm.slot));
+        let starting = state.starting.iter().map(|(id, slot)| (id, *slot));
+        running
+            .chain(starting)
+            .map(|(id, slot)| (slot, FlowMark::new(&self.boot, id.as_str())))
+            .collect()
     }
 
     /// Looks at what there is. `mru` is the memory for workloads.
@@ -278,14 +296,26 @@ fn data(state: &State) -> BTreeSet<VmId> {
     data
 }
 
-/// The last line that a monitor wrote to its standard error, with a separator before it; nothing if it wrote none.
+/// The last line that a monitor wrote to its standard error, with a separator before it; nothing if it wrote none but what it
+/// says of its jail. Whatever is in the file, little of it is read.
 fn last_words(directory: &Path) -> String {
-    let text = fs::read(directory.join(spawn::MONITOR_LOG)).unwrap_or_default();
+    let text = tail(&directory.join(spawn::MONITOR_LOG)).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
-    let line = text.lines().rev().find(|line| !line.trim().is_empty());
+    let said = |line: &&str| !line.trim().is_empty() && !line.starts_with(node_api::vmm::LANDLOCK_LINE);
+    let line = text.lines().rev().find(said);
     line.map_or_else(String::new, |line| {
         format!(": {}", line.chars().take(MAX_WORDS).collect::<String>())
     })
+}
+
+fn tail(path: &Path) -> io::Result<Vec<u8>> {
+    let file = fs::File::open(path)?;
+    let start = file.metadata()?.len().saturating_sub(MAX_TAIL);
+    let mut bytes = Vec::new();
+    let mut file = io::BufReader::new(file);
+    io::Seek::seek(&mut file, io::SeekFrom::Start(start))?;
+    io::Read::read_to_end(&mut io::Read::take(file, MAX_TAIL), &mut bytes)?;
+    Ok(bytes)
 }
 
 /// Time since the machine's start.
@@ -294,4 +324,25 @@ pub fn uptime() -> Duration {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
     let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
     Duration::new(seconds, u32::try_from(now.tv_nsec).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn last_words_are_few_whatever_the_log_holds() {
+        let directory = tempfile::tempdir().unwrap();
+        assert_eq!(last_words(directory.path()), "");
+        let log = directory.path().join(spawn::MONITOR_LOG);
+        fs::write(&log, format!("{}enforced in full\n", node_api::vmm::LANDLOCK_LINE)).unwrap();
+        assert_eq!(last_words(directory.path()), "");
+        fs::write(&log, "first\nvmm: guest fault: x\n\n").unwrap();
+        assert_eq!(last_words(directory.path()), ": vmm: guest fault: x");
+        // A monitor that was taken over fills it.
+        let file = fs::File::options().append(true).open(&log).unwrap();
+        file.set_len(1 << 40).unwrap();
+        io::Write::write_all(&mut &file, b"\nlate\n").unwrap();
+        assert_eq!(last_words(directory.path()), ": late");
+    }
 }

@@ -99,9 +99,12 @@ mod tests {
     }
 
     async fn ended(task: &AbortHandle) {
-        while !task.is_finished() {
-            tokio::task::yield_now().await;
-        }
+        let finished = async {
+            while !task.is_finished() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), finished).await.unwrap();
     }
 
     #[tokio::test]

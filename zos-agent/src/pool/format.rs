@@ -11,7 +11,7 @@ use std::{
 use super::{Places, partition_node};
 use crate::{
     disks::{Content, DiskFacts, FormatReason, signature},
-    layout::{self, DATA_LABEL, DataPartition, LayoutError, MarkState, OurTable},
+    layout::{self, DATA_LABEL, DataPartition, LayoutError, MARK_BYTES, MARK_OFFSET, MarkState, OurTable},
 };
 
 /// Bytes at each end that are zeroed before an erased disk is laid out: tables, superblocks and RAID metadata live there.
@@ -85,8 +85,10 @@ pub fn format(
     if !still_permitted(&now, reason) {
         return Err(FormatError::Changed(name.clone()));
     }
-    if reason == FormatReason::Erase {
-        wipe(&disk, facts.bytes).map_err(disk_error("erase"))?;
+    match reason {
+        FormatReason::Zeros => {}
+        FormatReason::HalfMade => clear(&disk, facts.bytes).map_err(disk_error("clear"))?,
+        FormatReason::Erase => wipe(&disk, facts.bytes).map_err(disk_error("erase"))?,
     }
     lay_out(&disk, facts, &partition, disk_guid).map_err(disk_error("write the partition table of"))?;
     crate::sys::reread_partitions(&disk).map_err(disk_error("read the new partition table of"))?;
@@ -122,6 +124,18 @@ fn still_permitted(now: &Content, reason: FormatReason) -> bool {
 fn wipe(disk: &File, bytes: u64) -> io::Result<()> {
     let zeros = vec![0; usize::try_from(WIPE_BYTES).map_err(io::Error::other)?];
     disk.write_all_at(&zeros, 0)?;
+    disk.write_all_at(&zeros, bytes - WIPE_BYTES)?;
+    disk.sync_all()
+}
+
+/// Zeroes what a cut format left, but for its mark: at every moment the disk is known to be half made, and the next mark finds
+/// no table that is not its own.
+fn clear(disk: &File, bytes: u64) -> io::Result<()> {
+    let zeros = vec![0; usize::try_from(WIPE_BYTES).map_err(io::Error::other)?];
+    let behind_mark = MARK_OFFSET + MARK_BYTES;
+    let length = |bytes: u64| usize::try_from(bytes).map_err(io::Error::other);
+    disk.write_all_at(&zeros[..length(MARK_OFFSET)?], 0)?;
+    disk.write_all_at(&zeros[..length(WIPE_BYTES - behind_mark)?], behind_mark)?;
     disk.write_all_at(&zeros, bytes - WIPE_BYTES)?;
     disk.sync_all()
 }
@@ -191,6 +205,7 @@ mod tests {
         let facts = DiskFacts {
             name: "vdb".to_owned(),
             serial: None,
+            serial_shared: false,
             model: None,
             transport: "virtio",
             bytes: BYTES,
@@ -231,6 +246,61 @@ mod tests {
         let found = signature::probe(disk.as_file(), BYTES, 512).unwrap();
         assert_eq!(found, Content::Ours(OurTable::HalfMade));
         assert!(still_permitted(&found, FormatReason::HalfMade));
+    }
+
+    #[test]
+    fn format_that_was_cut_anywhere_within_mkfs_may_be_repeated() {
+        let (disk, _) = made(true);
+        for at in (1 << 20..2 << 20).step_by(512) {
+            let mut sector = [0; 512];
+            disk.as_file().read_exact_at(&mut sector, at).unwrap();
+            disk.as_file().write_all_at(&[0; 512], at).unwrap();
+            let found = signature::probe(disk.as_file(), BYTES, 512).unwrap();
+            assert_eq!(found, Content::Ours(OurTable::HalfMade), "sector at {at}");
+            // Every second one stays lost, so that ever more of it is missing.
+            if at % 1024 == 0 {
+                disk.as_file().write_all_at(&sector, at).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn disk_that_was_put_to_other_use_after_a_cut_format_is_foreign() {
+        let (disk, partition) = made(true);
+        let part = tempfile::NamedTempFile::new().unwrap();
+        part.as_file().set_len(partition.bytes).unwrap();
+        let mkfs = Command::new("mkfs.ext4")
+            .args(["-q", "-F", "-L", "photos"])
+            .arg(part.path())
+            .env("PATH", "/sbin:/usr/sbin")
+            .status();
+        assert!(mkfs.unwrap().success());
+        let mut start = vec![0; 1 << 20];
+        part.as_file().read_exact_at(&mut start, 0).unwrap();
+        disk.as_file().write_all_at(&start, partition.first_byte).unwrap();
+        let found = signature::probe(disk.as_file(), BYTES, 512).unwrap();
+        assert!(matches!(found, Content::Foreign(_)), "{found:?}");
+        assert!(!still_permitted(&found, FormatReason::HalfMade));
+    }
+
+    #[test]
+    fn cleared_disk_keeps_its_mark_and_nothing_else() {
+        let (disk, partition) = made(true);
+        clear(disk.as_file(), BYTES).unwrap();
+        assert_eq!(
+            signature::probe(disk.as_file(), BYTES, 512).unwrap(),
+            Content::Ours(OurTable::HalfMade)
+        );
+        let again = DataPartition {
+            guid: random_guid().unwrap(),
+            ..partition
+        };
+        // As cut after the next mark.
+        write(disk.as_file(), &layout::mark(&again, MarkState::Making)).unwrap();
+        assert_eq!(
+            signature::probe(disk.as_file(), BYTES, 512).unwrap(),
+            Content::Ours(OurTable::HalfMade)
+        );
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! they hold volumes, images and keys.
 
 mod format;
+mod owner;
 
 use std::{
     ffi::CString,
@@ -12,9 +13,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::mount::MountFlags;
+use rustix::mount::{MountFlags, UnmountFlags};
 
 pub use format::{FormatError, format};
+pub use owner::{Owner, stranger};
 
 use crate::{
     disks::{DiskFacts, Medium},
@@ -98,6 +100,17 @@ pub enum MountError {
         /// Kernel name of the disk.
         disk: String,
         /// Where it should be mounted.
+        directory: PathBuf,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// The disk could not be unmounted.
+    #[error("unmount {disk} from {}", directory.display())]
+    Unmount {
+        /// Kernel name of the disk.
+        disk: String,
+        /// Where it is mounted.
         directory: PathBuf,
         /// The cause.
         #[source]
@@ -218,6 +231,24 @@ impl Pool {
             directory,
         });
         Ok(self.disks.last().expect("just pushed"))
+    }
+
+    /// Unmounts a disk and forgets it. It is forgotten even if it cannot be unmounted.
+    ///
+    /// # Errors
+    /// [`MountError::Unmount`].
+    pub fn release(&mut self, name: &str) -> Result<Option<DataDisk>, MountError> {
+        let Some(disk) = self.forget(name) else {
+            return Ok(None);
+        };
+        match rustix::mount::unmount(&disk.directory, UnmountFlags::empty()) {
+            Ok(()) => Ok(Some(disk)),
+            Err(error) => Err(MountError::Unmount {
+                disk: disk.name,
+                directory: disk.directory,
+                source: error.into(),
+            }),
+        }
     }
 
     /// Forgets a disk that is gone. Its mount stays until the kernel lets go of it; new data goes elsewhere.

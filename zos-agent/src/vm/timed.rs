@@ -2,10 +2,12 @@
 
 use std::{
     io::{self, Read, Write},
-    os::unix::net::UnixStream,
+    os::{fd::OwnedFd, unix::net::UnixStream},
     path::Path,
     time::{Duration, Instant},
 };
+
+use socket2::{Domain, SockAddr, Socket, Type};
 
 /// A stream that fails with [`io::ErrorKind::TimedOut`] once its time is over.
 #[derive(Debug)]
@@ -18,8 +20,14 @@ impl Timed {
     /// Connects; everything on the stream is to be done within `patience`.
     pub(super) fn connect(socket: &Path, patience: Duration) -> io::Result<Self> {
         let until = Instant::now() + patience;
-        let stream = UnixStream::connect(socket)?;
-        Ok(Self { stream, until })
+        let stream = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        // Also the time that connect(2) waits for room in the queue of a peer that accepts nobody.
+        stream.set_write_timeout(Some(patience))?;
+        stream.connect(&SockAddr::unix(socket)?)?;
+        Ok(Self {
+            stream: OwnedFd::from(stream).into(),
+            until,
+        })
     }
 
     fn left(&self) -> io::Result<Duration> {
@@ -70,6 +78,20 @@ mod tests {
         let stream = Timed::connect(&socket, Duration::from_millis(200)).unwrap();
         let mut line = String::new();
         assert!(io::BufReader::new(stream).read_line(&mut line).is_err());
+        assert!(began.elapsed() < Duration::from_secs(5));
+    }
+
+    #[test]
+    fn a_peer_that_accepts_nobody_is_not_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("socket");
+        let listener = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        listener.bind(&SockAddr::unix(&socket).unwrap()).unwrap();
+        listener.listen(0).unwrap();
+        let began = Instant::now();
+        let full = (0..3).map(|_| Timed::connect(&socket, Duration::from_millis(200)));
+        let connected: Vec<io::Result<Timed>> = full.collect();
+        assert!(connected[2].is_err());
         assert!(began.elapsed() < Duration::from_secs(5));
     }
 }

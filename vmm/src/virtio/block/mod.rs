@@ -1,4 +1,7 @@
-//! Block device (section 5.2): reads, writes, flushes, discards and zeroes over a file or a block device.
+//! Block device (section 5.2): reads, writes, flushes and zeroes over a file or a block device.
+//!
+//! There are no discards: the space of a file is its guest's to the last byte, and one that gave some back could find none when
+//! it writes there again.
 
 pub mod request;
 
@@ -10,9 +13,7 @@ use std::{
 use node_api::vmm::Access;
 use rustix::fs::FallocateFlags;
 use virtio_bindings::{
-    virtio_blk::{
-        VIRTIO_BLK_F_DISCARD, VIRTIO_BLK_F_FLUSH, VIRTIO_BLK_F_RO, VIRTIO_BLK_F_SEG_MAX, VIRTIO_BLK_F_WRITE_ZEROES,
-    },
+    virtio_blk::{VIRTIO_BLK_F_FLUSH, VIRTIO_BLK_F_RO, VIRTIO_BLK_F_SEG_MAX, VIRTIO_BLK_F_WRITE_ZEROES},
     virtio_ids::VIRTIO_ID_BLOCK,
 };
 use vm_memory::Bytes;
@@ -42,8 +43,6 @@ const SEG_MAX: u64 = 1 << VIRTIO_BLK_F_SEG_MAX;
 const READ_ONLY: u64 = 1 << VIRTIO_BLK_F_RO;
 /// Feature: flush requests are understood.
 pub const FLUSH: u64 = 1 << VIRTIO_BLK_F_FLUSH;
-/// Feature: discard requests are understood.
-const DISCARD: u64 = 1 << VIRTIO_BLK_F_DISCARD;
 /// Feature: write-zeroes requests are understood.
 const WRITE_ZEROES: u64 = 1 << VIRTIO_BLK_F_WRITE_ZEROES;
 
@@ -111,7 +110,6 @@ impl Block {
             Request::Write { at, data } => self.write(memory, *at, data).map(|()| 0),
             Request::Flush => self.flush().map(|()| 0),
             Request::Serial { data } => return Ok(self.give_serial(memory, data)),
-            Request::Discard { at, length } => self.discard(*at, *length).map(|()| 0),
             Request::Zero { at, length } => self.zero(*at, *length).map(|()| 0),
             Request::Refused(answer) => {
                 self.counters.errors.increment();
@@ -177,26 +175,13 @@ impl Block {
         }
     }
 
-    fn discard(&mut self, at: u64, length: u64) -> io::Result<()> {
-        self.counters.cleared_bytes.add(length);
-        match rustix::fs::fallocate(
-            &self.file,
-            FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE,
-            at,
-            length,
-        ) {
-            // A discard is a hint: where the host cannot, nothing has to happen.
-            Ok(()) | Err(rustix::io::Errno::OPNOTSUPP) => self.settle(),
-            Err(error) => Err(error.into()),
-        }
-    }
-
     fn zero(&mut self, at: u64, length: u64) -> io::Result<()> {
         use std::os::unix::fs::FileExt;
 
         self.counters.cleared_bytes.add(length);
-        let punch = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-        match rustix::fs::fallocate(&self.file, punch, at, length) {
+        // No hole is punched: the space stays reserved.
+        let zero = FallocateFlags::ZERO_RANGE | FallocateFlags::KEEP_SIZE;
+        match rustix::fs::fallocate(&self.file, zero, at, length) {
             Ok(()) => {}
             Err(rustix::io::Errno::OPNOTSUPP) => {
                 let zeroes = [0; 64 * 1024];
@@ -213,18 +198,14 @@ impl Block {
     }
 }
 
-/// Configuration space: capacity, `seg_max`, and the limits of discard and zeroes (section 5.2.4).
+/// Configuration space: capacity, `seg_max`, and the limits of zeroes (section 5.2.4), which are not unmapped.
 fn config(capacity: u64) -> [u8; CONFIG] {
     let mut config = [0; CONFIG];
     let mut put = |at: usize, value: &[u8]| config[at..at + value.len()].copy_from_slice(value);
     put(0, &(capacity / SECTOR).to_le_bytes());
     put(12, &MAX_DATA_SEGMENTS.to_le_bytes());
-    put(36, &MAX_CLEAR.to_le_bytes());
-    put(40, &1u32.to_le_bytes());
-    put(44, &1u32.to_le_bytes());
     put(48, &MAX_CLEAR.to_le_bytes());
     put(52, &1u32.to_le_bytes());
-    put(56, &[1]);
     config
 }
 
@@ -251,7 +232,7 @@ impl Device for Block {
     fn features(&self) -> u64 {
         let access = match self.access {
             Access::ReadOnly => READ_ONLY,
-            Access::ReadWrite => DISCARD | WRITE_ZEROES,
+            Access::ReadWrite => WRITE_ZEROES,
         };
         COMMON_FEATURES | SEG_MAX | FLUSH | access
     }
@@ -382,8 +363,8 @@ mod tests {
     #[test]
     fn read_only_disk_is_never_written() {
         let (memory, (mut block, file, _)) = (memory(), disk(Access::ReadOnly));
-        assert_eq!(block.features() & (DISCARD | WRITE_ZEROES | READ_ONLY), READ_ONLY);
-        for kind in [1, 11, 13] {
+        assert_eq!(block.features() & (WRITE_ZEROES | READ_ONLY), READ_ONLY);
+        for kind in [1, 13] {
             header(&memory, kind, 0);
             assert_eq!(
                 run(
@@ -441,7 +422,7 @@ mod tests {
     }
 
     #[test]
-    fn zeroes_and_discards_stay_inside_their_range() {
+    fn zeroes_stay_inside_their_range() {
         let (memory, (mut block, file, _)) = (memory(), disk(Access::ReadWrite));
         memory.write_obj(1u64, GuestAddress(DATA)).unwrap();
         memory.write_obj(2u32, GuestAddress(DATA + 8)).unwrap();
@@ -462,6 +443,32 @@ mod tests {
             run(&mut block, &memory, &[(HEAD, 16, 0), (DATA, 16, 0), (STATUS, 1, WRITE)]),
             1
         );
+    }
+
+    #[test]
+    fn zeroes_and_discards_give_no_space_away() {
+        use std::os::unix::fs::MetadataExt;
+
+        let (memory, (mut block, file, _)) = (memory(), disk(Access::ReadWrite));
+        let bytes = 1 << 20;
+        file.write_all_at(&vec![7; bytes], 0).unwrap();
+        file.sync_all().unwrap();
+        block.capacity = bytes::wide(bytes);
+        let before = file.metadata().unwrap().blocks();
+        assert!(before * 512 >= bytes::wide(bytes));
+        memory.write_obj(0u64, GuestAddress(DATA)).unwrap();
+        memory
+            .write_obj(u32::try_from(bytes / 512).unwrap(), GuestAddress(DATA + 8))
+            .unwrap();
+        for (kind, answer) in [(13, 0), (11, 2)] {
+            header(&memory, kind, 0);
+            let chain = [(HEAD, 16, 0), (DATA, 16, 0), (STATUS, 1, WRITE)];
+            assert_eq!(run(&mut block, &memory, &chain), answer);
+            assert!(file.metadata().unwrap().blocks() >= before, "request {kind}");
+        }
+        let mut content = vec![1; bytes];
+        file.read_exact_at(&mut content, 0).unwrap();
+        assert!(content.iter().all(|byte| *byte == 0));
     }
 
     #[test]

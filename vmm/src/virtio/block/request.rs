@@ -10,7 +10,7 @@ use crate::{
 
 /// Unit of addresses and lengths in requests, in bytes.
 pub const SECTOR: u64 = 512;
-/// Most sectors of a discard or of zeroes in one request (128 MiB).
+/// Most sectors of zeroes in one request (128 MiB).
 pub const MAX_CLEAR: u32 = 0x4_0000;
 /// Bytes of a request's header.
 const HEADER: usize = 16;
@@ -62,13 +62,6 @@ pub enum Request {
         /// Where to.
         data: Vec<Segment>,
     },
-    /// `length` bytes at `at` are not needed any more.
-    Discard {
-        /// Offset in bytes.
-        at: u64,
-        /// Length in bytes.
-        length: u64,
-    },
     /// `length` bytes at `at` become zero.
     Zero {
         /// Offset in bytes.
@@ -113,33 +106,27 @@ pub fn parse(
         (1, Access::ReadWrite) => range(chain::length(&output)).map(|at| Request::Write { at, data: output }),
         (4, _) => Some(Request::Flush),
         (8, _) => Some(Request::Serial { data: input }),
-        (11 | 13, Access::ReadWrite) => clear(memory, &output, kind, capacity)?,
-        (1 | 11 | 13, Access::ReadOnly) => None,
+        (13, Access::ReadWrite) => clear(memory, &output, capacity)?,
+        (1 | 13, Access::ReadOnly) => None,
         _ => Some(Request::Refused(Answer::Unsupported)),
     };
     Ok((parsed.unwrap_or(Request::Refused(Answer::IoError)), status))
 }
 
-/// Reads the one range of a discard (11) or zeroes (13) request.
-fn clear(memory: &Memory, output: &[Segment], kind: u32, capacity: u64) -> Result<Option<Request>, chain::Malformed> {
+/// Reads the one range of a request for zeroes.
+fn clear(memory: &Memory, output: &[Segment], capacity: u64) -> Result<Option<Request>, chain::Malformed> {
     let mut range = [0; 16];
     if chain::length(output) != range.len() || chain::gather(memory, output, &mut range)? != range.len() {
         return Ok(None);
     }
     let (sector, sectors, flags) = (u64_at(&range, 0), u32_at(&range, 8), u32_at(&range, 12));
-    // Flag 0 lets zeroes be unmapped, which is how they are made anyway; a discard has no flags.
-    if sectors > MAX_CLEAR || (kind == 11 && flags != 0) || flags > 1 {
+    // Flag 0 lets zeroes be unmapped, which they need not be.
+    if sectors > MAX_CLEAR || flags > 1 {
         return Ok(Some(Request::Refused(Answer::Unsupported)));
     }
     let length = u64::from(sectors) * SECTOR;
     let at = sector
         .checked_mul(SECTOR)
         .filter(|at| at.checked_add(length).is_some_and(|end| end <= capacity));
-    Ok(at.map(|at| {
-        if kind == 11 {
-            Request::Discard { at, length }
-        } else {
-            Request::Zero { at, length }
-        }
-    }))
+    Ok(at.map(|at| Request::Zero { at, length }))
 }
