@@ -150,8 +150,18 @@ impl Bot {
         let price = signed.agreement.price;
         let detail = format!("{} periods for {price} each", signed.agreement.periods);
         stages.reached("agreement signed by both", &detail);
-        self.chain().hold_sealed(sealed).await?;
-        self.fund(deployment, signed, stages).await
+        // Texts that no contract names have little room, which strangers may have filled; one that a contract names has.
+        let early = self.chain().hold_sealed(sealed.clone()).await;
+        let placement = self.fund(deployment, signed, stages).await?;
+        if early.is_err()
+            && let Err(error) = self.chain().hold_sealed(sealed).await
+        {
+            stages.note(&format!(
+                "the sealed workload is not taken: {}",
+                BotError::from(error).line()
+            ));
+        }
+        Ok(placement)
     }
 
     /// What the negotiation is about, and the workload sealed for the node.

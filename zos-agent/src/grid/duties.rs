@@ -37,6 +37,8 @@ pub fn duty(id: Id, entry: &Entry, seen: Seen, head: ChainHead) -> Option<Operat
         ContractState::Agreed { .. } | ContractState::Deploying { .. } if entry.problem.is_some() => {
             step(Step::Refused(Text::lossy(entry.problem.as_deref().unwrap_or_default())))
         }
+        // Whoever reserves capacity and sends no workload has it for the shorter of both times alone.
+        ContractState::Agreed { .. } if entry.workload.is_none() => None,
         ContractState::Agreed { .. } => step(Step::Acknowledged),
         ContractState::Deploying { .. } => seen.begun.then_some(Operation::Progress {
             contract: id,
@@ -63,8 +65,35 @@ fn report(id: Id, entry: &Entry, contract: &Contract, head: ChainHead) -> Option
 
 #[cfg(test)]
 mod tests {
+    use ledger::Timestamp;
+    use workload::Workload;
+
     use super::*;
     use crate::grid::fixture;
+
+    #[test]
+    fn contract_is_acknowledged_once_its_workload_is_here() {
+        let acknowledge_by = Timestamp::from_millis(9);
+        let record = fixture::contract(1, ContractState::Agreed { acknowledge_by });
+        let mut entry = Entry::new(record).unwrap();
+        let head = ChainHead {
+            height: 7,
+            id: Hash::ZERO,
+            time_ms: 1,
+        };
+        let due = |entry: &Entry| duty(entry.record.id, entry, Seen::default(), head);
+        assert_eq!(due(&entry), None);
+        entry.workload = Some(Workload {
+            name: "web".into(),
+            env: vec![],
+            args: None,
+            ports: vec![],
+            volumes: vec![],
+        });
+        let contract = entry.record.id;
+        let step = Step::Acknowledged;
+        assert_eq!(due(&entry), Some(Operation::Progress { contract, step }));
+    }
 
     #[test]
     fn report_waits_until_the_chain_has_passed_the_end_of_its_period() {
