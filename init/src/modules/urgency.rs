@@ -2,15 +2,14 @@
 
 /// Kinds of devices that neither are nor lead to a disk or a network interface: the beginning of what they say of
 /// themselves and, for PCI, their class. Whatever is not in this list may be one.
-const CAN_WAIT: [(&str, &str); 9] = [
+const CAN_WAIT: [(&str, &str); 8] = [
     // Bridges to the chipset's old devices, whose own drivers are for sensors and watchdogs; the system management bus;
     // base peripherals such as watchdogs.
     ("pci:", "bc06sc01"),
     ("pci:", "bc0Csc05"),
     ("pci:", "bc08sc80"),
-    // Buttons, processors and what else the firmware describes apart from controllers of memory cards.
-    ("acpi:PNP0C", ""),
-    ("acpi:LNX", ""),
+    // Processors, which want drivers for their speed and their extensions. The power button is urgent.
+    ("acpi:LNXCPU", ""),
     ("acpi:ACPI0007", ""),
     ("cpu:", ""),
     ("dmi:", ""),
@@ -18,7 +17,7 @@ const CAN_WAIT: [(&str, &str); 9] = [
     ("virtio:d00000004", ""),
 ];
 
-/// Whether the device that says this of itself may be, or lead to, a disk or a network interface.
+/// Whether the device that says this of itself may be, or lead to, a disk or a network interface, or is the power button.
 #[must_use]
 pub fn is_urgent(modalias: &str) -> bool {
     !CAN_WAIT
@@ -40,6 +39,8 @@ mod tests {
             "pci:v00001180d0000E823sv00001028sd000004CCbc08sc05i01",
             "virtio:d00000002v00001AF4",
             "acpi:80860F14:INT33BB:",
+            "acpi:PNP0C0C:",
+            "acpi:LNXPWRBN:",
             "usb:v0BDAp8153d3000dc00dsc00dp00icFFiscFFip00in00",
             "scsi:t-0x00",
             "platform:something",
@@ -50,7 +51,6 @@ mod tests {
             "pci:v00008086d00002918sv00001AF4sd00001100bc06sc01i00",
             "pci:v00008086d00002930sv00001AF4sd00001100bc0Csc05i00",
             "pci:v00008086d000025ABsv00001AF4sd00001100bc08sc80i00",
-            "acpi:PNP0C0C:",
             "acpi:LNXCPU:",
             "virtio:d00000004v00001AF4",
         ] {
