@@ -1,9 +1,10 @@
 //! The image against its manifest, before anything in it is used.
 //!
-//! Without Secure Boot this finds corruption, not an attacker: whoever can change a file can change the manifest. What is
-//! executable or small is hashed before the first service starts ([`Image::check_essential`]). A kernel module is hashed
-//! when it is loaded ([`Image::read`]), and everything else when the machine idles ([`Image::check_rest`]), since hashing
-//! all of it first would cost more than the rest of the boot.
+//! Without Secure Boot this finds corruption, not an attacker: whoever can change a file can change the manifest. Each file
+//! is hashed before it is used and no sooner, since hashing all of them first would cost more than the rest of the boot:
+//! services and small files before the first service starts ([`Stage::Start`]), other programs before the agent may start
+//! one ([`Stage::Programs`]), a kernel module when it is loaded ([`Image::read`]), and everything else when the machine
+//! idles ([`Stage::Rest`]).
 
 use std::{
     fs::{self, File},
@@ -14,7 +15,7 @@ use std::{
     thread,
 };
 
-use node_api::image::{Entry, FARM_MEDIA, MANIFEST, MODULES, Manifest, ManifestError};
+use node_api::image::{AGENT, Entry, FARM_MEDIA, MANIFEST, MODULES, Manifest, ManifestError, TEST_AGENT};
 
 use crate::sys;
 
@@ -100,32 +101,28 @@ impl Image {
         })
     }
 
-    /// Checks what must be right before the first service starts: links, executables, small files, and that there is no
-    /// file that is not listed. Returns the number of files.
+    /// Checks what is due at a stage, and at the first that there is no file that is not listed. Returns the number of
+    /// files.
     ///
     /// # Errors
     /// The damage that is first in the manifest's order.
-    pub fn check_essential(&self) -> Result<usize, Damage> {
-        self.check_unlisted()?;
-        self.check_all(is_essential)
-    }
-
-    /// Checks everything else. Returns the number of files.
-    ///
-    /// # Errors
-    /// The damage that is first in the manifest's order.
-    pub fn check_rest(&self) -> Result<usize, Damage> {
+    pub fn check(&self, stage: Stage) -> Result<usize, Damage> {
+        if stage == Stage::Start {
+            self.check_unlisted()?;
+            return self.check_all(stage);
+        }
+        // Nobody waits for these, so they take one processor at most.
         let mut checked = 0;
-        for (path, entry) in self
-            .manifest
-            .entries()
-            .iter()
-            .filter(|(path, entry)| !is_essential(path, entry))
-        {
-            self.check(path, entry)?;
+        for (path, entry) in self.due(stage) {
+            self.check_one(path, entry)?;
             checked += 1;
         }
         Ok(checked)
+    }
+
+    fn due(&self, stage: Stage) -> impl Iterator<Item = (&String, &Entry)> {
+        let entries = self.manifest.entries().iter();
+        entries.filter(move |(path, entry)| Stage::of(path, entry) == stage)
     }
 
     /// Whether the manifest lists `path`.
@@ -157,13 +154,8 @@ impl Image {
         Ok(contents)
     }
 
-    fn check_all(&self, wanted: fn(&str, &Entry) -> bool) -> Result<usize, Damage> {
-        let entries: Vec<_> = self
-            .manifest
-            .entries()
-            .iter()
-            .filter(|(path, entry)| wanted(path, entry))
-            .collect();
+    fn check_all(&self, stage: Stage) -> Result<usize, Damage> {
+        let entries: Vec<_> = self.due(stage).collect();
         let next = AtomicUsize::new(0);
         let check_next = || {
             let mut first: Option<(usize, Damage)> = None;
@@ -172,7 +164,7 @@ impl Image {
                 let Some((path, entry)) = entries.get(index) else {
                     return first;
                 };
-                if let Err(damage) = self.check(path, entry)
+                if let Err(damage) = self.check_one(path, entry)
                     && first.is_none()
                 {
                     first = Some((index, damage));
@@ -189,7 +181,7 @@ impl Image {
         first.map_or(Ok(entries.len()), |(_, damage)| Err(damage))
     }
 
-    fn check(&self, path: &str, entry: &Entry) -> Result<(), Damage> {
+    fn check_one(&self, path: &str, entry: &Entry) -> Result<(), Damage> {
         let place = below(&self.root, path);
         let found = match entry {
             Entry::Link { target } => check_link(&place, target),
@@ -245,12 +237,26 @@ fn is_expected(path: &str, metadata: &fs::Metadata) -> bool {
     path == MANIFEST || path == FARM_MEDIA || (path == "/dev/console" && metadata.file_type().is_char_device())
 }
 
-fn is_essential(path: &str, entry: &Entry) -> bool {
-    match entry {
-        Entry::Link { .. } => true,
-        Entry::File { mode, size, .. } => {
-            let module = Path::new(path).starts_with(MODULES) && path.ends_with(".ko.zst");
-            !module && (mode & 0o111 != 0 || *size <= SMALL)
+/// When a file is checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// Before the first service starts: services, links and small files.
+    Start,
+    /// Before the agent starts another program: everything else that is executable.
+    Programs,
+    /// When nobody else wants the processor.
+    Rest,
+}
+
+impl Stage {
+    fn of(path: &str, entry: &Entry) -> Self {
+        match entry {
+            Entry::Link { .. } => Self::Start,
+            Entry::File { .. } if Path::new(path).starts_with(MODULES) && path.ends_with(".ko.zst") => Self::Rest,
+            Entry::File { .. } if [AGENT, TEST_AGENT].contains(&path) => Self::Start,
+            Entry::File { mode, .. } if mode & 0o111 != 0 => Self::Programs,
+            Entry::File { size, .. } if *size <= SMALL => Self::Start,
+            Entry::File { .. } => Self::Rest,
         }
     }
 }
@@ -308,7 +314,8 @@ mod tests {
     fn image() -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
         let mut manifest = Manifest::new();
-        let files: [(&str, u32, usize); 4] = [
+        let files: [(&str, u32, usize); 5] = [
+            (AGENT, 0o755, 100_000),
             ("/init", 0o755, 100_000),
             ("/lib/modules/a.ko.zst", 0o644, 50),
             ("/lib/guest/k", 0o644, 300_000),
@@ -337,7 +344,7 @@ mod tests {
     }
 
     fn essential(dir: &tempfile::TempDir) -> Result<usize, String> {
-        let checked = Image::open(dir.path()).and_then(|image| image.check_essential());
+        let checked = Image::open(dir.path()).and_then(|image| image.check(Stage::Start));
         checked.map_err(|damage| crate::console::chain(&damage))
     }
 
@@ -352,17 +359,24 @@ mod tests {
     fn an_intact_image_passes() {
         let dir = image();
         assert_eq!(essential(&dir), Ok(3));
-        assert_eq!(Image::open(dir.path()).unwrap().check_rest().unwrap(), 2);
+        let image = Image::open(dir.path()).unwrap();
+        assert_eq!(
+            [Stage::Programs, Stage::Rest].map(|stage| image.check(stage).unwrap()),
+            [1, 2]
+        );
     }
 
     #[test]
     fn one_flipped_byte_names_the_file() {
         let dir = image();
-        flip_middle_byte(&dir.path().join("init"));
+        flip_middle_byte(&dir.path().join("bin/zos-agent"));
         assert_eq!(
             essential(&dir).unwrap_err(),
-            "image damaged: /init: contents do not match their hash"
+            "image damaged: /bin/zos-agent: contents do not match their hash"
         );
+        flip_middle_byte(&dir.path().join("init"));
+        let image = Image::open(dir.path()).unwrap();
+        assert_eq!(image.check(Stage::Programs).unwrap_err().path, "/init");
     }
 
     #[test]
@@ -375,7 +389,7 @@ mod tests {
             image.read("/lib/modules/a.ko.zst").unwrap_err().path,
             "/lib/modules/a.ko.zst"
         );
-        assert_eq!(image.check_rest().unwrap_err().path, "/lib/modules/a.ko.zst");
+        assert_eq!(image.check(Stage::Rest).unwrap_err().path, "/lib/modules/a.ko.zst");
     }
 
     #[test]

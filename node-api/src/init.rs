@@ -12,6 +12,10 @@ pub const LIVENESS_MS: u64 = 30_000;
 /// agent starts before: they appear while it runs. What guests and other devices need is loaded after [`Request::Ready`].
 pub const MODULES_LOADED: &str = "/run/modules-loaded";
 
+/// An empty file that `init` makes once the image's programs match the manifest. It checks the agent itself before it starts
+/// it; the agent starts none of the others before this file is there.
+pub const PROGRAMS_VERIFIED: &str = "/run/programs-verified";
+
 /// An empty file that `init` makes once the modules that guests need are loaded.
 pub const GUESTS_MODULES_LOADED: &str = "/run/guests-modules-loaded";
 

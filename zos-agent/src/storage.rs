@@ -551,6 +551,7 @@ mod tests {
             dev: root.join("dev"),
             data: root.join("data"),
             mkfs: "/bin/false".into(),
+            verified: "/".into(),
         };
         Storage::new(places, Erase::new())
     }

@@ -16,7 +16,7 @@ use node_api::{
     init::{GUESTS_MODULES_LOADED, MODULES_LOADED},
 };
 
-use super::running::Findings;
+use super::{mark, running::Findings};
 use crate::{
     background, console,
     modules::{
@@ -106,13 +106,6 @@ fn load(image: Arc<Image>, ready: &EventFd) -> Result<(), Damage> {
         if let Some(added) = heard_within(hotplug, Duration::from_secs(60)) {
             load_for(&added)?;
         }
-    }
-}
-
-/// Makes an empty file for whoever waits for it.
-fn mark(path: &str) {
-    if let Err(error) = std::fs::write(path, "") {
-        console::say_error(&format!("make {path}"), &error);
     }
 }
 

@@ -15,13 +15,13 @@ pub mod watchdog;
 use std::{fs, path::Path, sync::Arc};
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use node_api::image::MIN_MEMORY_MIB;
+use node_api::{image::MIN_MEMORY_MIB, init::PROGRAMS_VERIFIED};
 
 use crate::{
     background, cgroup, console, ending, link,
     mounts::{self, NODE},
     sys, sysctl,
-    verify::Image,
+    verify::{Image, Stage},
 };
 use running::{Findings, Node};
 use services::Service;
@@ -68,7 +68,7 @@ fn boot() -> Result<(Node, Vec<Service>), BootError> {
     let ready = Arc::new(ready.map_err(|error| prepare("sign of readiness")(error.into()))?);
     let node = Node::new(inbox, Arc::clone(&ready)).map_err(prepare("event loop"))?;
     devices::load_in_background(Arc::clone(&image), ready, findings.clone()).map_err(prepare("device thread"))?;
-    match image.check_essential() {
+    match image.check(Stage::Start) {
         Ok(files) => console::say(&format!("image verified ({files} files)")),
         Err(damage) => ending::refuse(&console::chain(&damage)),
     }
@@ -117,17 +117,25 @@ fn configure() {
     }
 }
 
-/// Hashes what no one needed to start, when nobody else wants the processor.
+/// Hashes what no service needed to start, when nobody else wants the processor.
 fn check_rest_when_idle(image: Arc<Image>, findings: Findings) -> std::io::Result<()> {
     background::start("image", move || {
         sys::run_when_idle();
-        match image.check_rest() {
+        let programs = image.check(Stage::Programs).inspect(|_| mark(PROGRAMS_VERIFIED));
+        match programs.and_then(|programs| Ok(programs + image.check(Stage::Rest)?)) {
             Ok(files) => console::say(&format!("whole image verified ({files} files)")),
             Err(damage) => findings.send(damage),
         }
         drop(image);
         sys::trim_heap();
     })
+}
+
+/// Makes an empty file for whoever waits for it.
+fn mark(path: &str) {
+    if let Err(error) = fs::write(path, "") {
+        console::say_error(&format!("make {path}"), &error);
+    }
 }
 
 /// The kernel's command line; empty when it cannot be read.

@@ -16,7 +16,10 @@ use std::{
 
 use chain_client::Author;
 use ledger::{Id, SigningKey};
-use node_api::{image::FARM_MEDIA, init::GUESTS_MODULES_LOADED};
+use node_api::{
+    image::FARM_MEDIA,
+    init::{GUESTS_MODULES_LOADED, PROGRAMS_VERIFIED},
+};
 use peer_link::{Endpoint, LinkKey, Protocols, Serving, protocol};
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -314,9 +317,7 @@ impl Agent {
         self.live.send_replace(self.vms.live());
         let mut plan = reconcile::plan(&desired, &observed, uptime());
         self.vms.reserve(&mut plan);
-        // What guests need of the kernel is loaded once this loop turns, so that they do not make the boot longer.
-        let guests_can_run = Path::new(GUESTS_MODULES_LOADED).exists() || uptime() > GUESTS_PATIENCE;
-        if !guests_can_run || self.apply_rules() == Rules::Missing {
+        if !can_guests_run() || self.apply_rules() == Rules::Missing {
             self.vms.withdraw_starts(&mut plan);
         }
         for action in &plan.actions {
@@ -437,6 +438,13 @@ impl Agent {
         // They have had their time; nothing more can be done for them.
         self.vms.stop_all().await;
     }
+}
+
+/// Whether the monitor and its tools are verified and the kernel is prepared for guests. Both is done once this loop turns, so
+/// that it does not make the boot longer.
+fn can_guests_run() -> bool {
+    let is_there = |path: &str| Path::new(path).exists();
+    is_there(PROGRAMS_VERIFIED) && (is_there(GUESTS_MODULES_LOADED) || uptime() > GUESTS_PATIENCE)
 }
 
 fn hex(hash: &reconcile::ImageHash) -> String {

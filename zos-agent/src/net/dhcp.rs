@@ -133,6 +133,12 @@ impl Client {
         }
     }
 
+    /// Whether an answer is awaited. Between a lease and its renewal none is.
+    #[must_use]
+    pub const fn is_asking(&self) -> bool {
+        !matches!(self.state, State::Bound { .. })
+    }
+
     /// When [`Client::tick`] wants to be called next.
     #[must_use]
     pub fn deadline(&self) -> Instant {
@@ -432,10 +438,13 @@ mod tests {
     fn lease_is_prolonged_without_touching_the_interface() {
         let (mut client, _) = bound(3600);
         let at = client.deadline();
+        assert!(!client.is_asking(), "nothing is heard between");
         let (to, request) = sent(&client.tick(at));
+        assert!(client.is_asking());
         assert_eq!(to, Destination::Server(SERVER.into()));
         assert_eq!(request[12..16], [10, 0, 2, 15], "answers reach the leased address");
         assert_eq!(client.receive(&answer(5, &request, [10, 0, 2, 15], 3600), at), []);
+        assert!(!client.is_asking());
         assert_eq!(client.deadline(), at + Duration::from_secs(1800));
     }
 

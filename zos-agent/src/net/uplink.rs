@@ -144,15 +144,16 @@ async fn serve(
     let name = &interface.name;
     accept_answers(name);
     links.up(name, interface.index).await?;
-    let socket = socket(name).map_err(|source| UplinkError::Socket(name.clone(), source))?;
+    let socket_error = |source| UplinkError::Socket(name.clone(), source);
+    let mut socket = Some(open(name).map_err(socket_error)?);
     let mut packet = [0; MAX_PACKET];
     let mut silence = Silence::Begins;
     loop {
         silence = silence.seen(client.lease().is_some(), Instant::now());
         let wait = client.deadline().saturating_sub(began.elapsed());
         let outputs = tokio::select! {
-            received = socket.recv_from(&mut packet) => {
-                let (length, _) = received.map_err(|source| UplinkError::Socket(name.clone(), source))?;
+            received = receive(socket.as_ref(), &mut packet) => {
+                let length = received.map_err(socket_error)?;
                 client.receive(&packet[..length], began.elapsed())
             }
             () = tokio::time::sleep(wait) => client.tick(began.elapsed()),
@@ -164,8 +165,14 @@ async fn serve(
             }
             () = events.closed() => return Ok(()),
         };
+        // The machine hears nothing under this port but answers to what it has asked.
+        socket = match socket {
+            _ if !client.is_asking() => None,
+            None => Some(open(name).map_err(socket_error)?),
+            open => open,
+        };
         for output in outputs {
-            perform(interface, links, &socket, output, events).await?;
+            perform(interface, links, socket.as_ref(), output, events).await?;
         }
     }
 }
@@ -173,7 +180,7 @@ async fn serve(
 async fn perform(
     interface: &Interface,
     links: &Links,
-    socket: &UdpSocket,
+    socket: Option<&UdpSocket>,
     output: Output,
     events: &mpsc::Sender<Event>,
 ) -> Result<(), UplinkError> {
@@ -183,8 +190,10 @@ async fn perform(
                 Destination::Broadcast => Ipv4Addr::BROADCAST,
                 Destination::Server(address) => address,
             };
-            // A cable that is not plugged in is no error: the machine repeats the message.
-            _ = socket.send_to(&bytes, SocketAddrV4::new(to, 67)).await;
+            if let Some(socket) = socket {
+                // A cable that is not plugged in is no error: the machine repeats the message.
+                _ = socket.send_to(&bytes, SocketAddrV4::new(to, 67)).await;
+            }
         }
         Output::Configure(lease) => {
             links.configure(interface, &lease).await?;
@@ -206,7 +215,15 @@ fn accept_answers(interface: &str) {
     }
 }
 
-fn socket(interface: &str) -> io::Result<UdpSocket> {
+/// The length of the next packet; never without a socket.
+async fn receive(socket: Option<&UdpSocket>, packet: &mut [u8]) -> io::Result<usize> {
+    match socket {
+        Some(socket) => Ok(socket.recv_from(packet).await?.0),
+        None => std::future::pending().await,
+    }
+}
+
+fn open(interface: &str) -> io::Result<UdpSocket> {
     let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
     socket.set_reuse_address(true)?;
     socket.set_broadcast(true)?;

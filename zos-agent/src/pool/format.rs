@@ -6,6 +6,8 @@ use std::{
     os::unix::fs::{FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    thread,
+    time::{Duration, Instant},
 };
 
 use super::{Places, partition_node};
@@ -40,6 +42,9 @@ pub enum FormatError {
     /// The kernel does not show the new partition.
     #[error("the kernel shows no partition on {0} after its table was written")]
     NoPartition(String),
+    /// Init has not said that the image's programs are as they should be.
+    #[error("{} is not verified after {} s", .0.display(), VERIFIED_PATIENCE.as_secs())]
+    Unverified(PathBuf),
     /// mkfs.xfs could not be run or did not succeed.
     #[error("{}: {said}", program.display())]
     Mkfs {
@@ -53,6 +58,22 @@ pub enum FormatError {
     Random(#[source] io::Error),
 }
 
+/// How long init may take to verify the image's programs, which it does beside the agent's start.
+const VERIFIED_PATIENCE: Duration = Duration::from_secs(60);
+/// Pause between two looks.
+const LOOK: Duration = Duration::from_millis(20);
+
+fn wait_until_there(path: &Path, patience: Duration) -> bool {
+    let began = Instant::now();
+    while !path.exists() {
+        if began.elapsed() >= patience {
+            return false;
+        }
+        thread::sleep(LOOK);
+    }
+    true
+}
+
 /// Formats a disk for which [`crate::disks::decide()`] said so. Blocks for as long as mkfs takes, about a second.
 ///
 /// # Errors
@@ -63,6 +84,9 @@ pub fn format(
     reason: FormatReason,
     index: u8,
 ) -> Result<DataPartition, FormatError> {
+    if !wait_until_there(&places.verified, VERIFIED_PATIENCE) {
+        return Err(FormatError::Unverified(places.mkfs.clone()));
+    }
     let name = &facts.name;
     let disk_error = |step| {
         move |source| FormatError::Disk {

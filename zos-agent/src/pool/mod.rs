@@ -13,6 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use node_api::init::PROGRAMS_VERIFIED;
 use rustix::mount::{MountFlags, UnmountFlags};
 
 pub use format::{FormatError, format};
@@ -41,6 +42,8 @@ pub struct Places {
     pub data: PathBuf,
     /// Program that makes the file system.
     pub mkfs: PathBuf,
+    /// [`PROGRAMS_VERIFIED`]: until this is there the program is not started.
+    pub verified: PathBuf,
 }
 
 impl Default for Places {
@@ -50,6 +53,7 @@ impl Default for Places {
             dev: "/dev".into(),
             data: DATA.into(),
             mkfs: "/sbin/mkfs.xfs".into(),
+            verified: PROGRAMS_VERIFIED.into(),
         }
     }
 }
