@@ -8,7 +8,7 @@ pub use crate::manifest::{Entry, Manifest, ManifestError};
 /// `manifest <blake3 hex of all lines before>`. Symbolic links are lines `link <target> <path>` in the same order. Read and
 /// written by [`Manifest`].
 pub const MANIFEST: &str = "/etc/zos/manifest";
-/// Modules that the node itself needs whatever its devices are, one name a line, `#` begins a comment.
+/// Modules that the node itself needs whatever its devices are, and that drive none; one name a line, `#` begins a comment.
 pub const NODE_MODULES: &str = "/etc/zos/modules/node";
 /// Modules that guests need, loaded once the node is ready; the same form.
 pub const GUESTS_MODULES: &str = "/etc/zos/modules/guests";

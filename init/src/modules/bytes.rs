@@ -139,7 +139,9 @@ fn place_of_call(module: &[u8], code: &SectionHeader64<LE>, relocation: &Rela64<
     let within = relocation.r_offset.get(LE).checked_sub(1)?;
     let (start, size) = code.file_range(LE)?;
     let place = usize::try_from(start.checked_add(within)?).ok()?;
-    (within.checked_add(NOP.len() as u64)? <= size && module.get(place) == Some(&CALL)).then_some(place)
+    let size = usize::try_from(size).ok()?;
+    let end = usize::try_from(within).ok()?.checked_add(NOP.len())?;
+    (end <= size && module.get(place) == Some(&CALL)).then_some(place)
 }
 
 #[cfg(test)]

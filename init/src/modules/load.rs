@@ -8,7 +8,7 @@ use std::{
     thread,
 };
 
-use node_api::image::MODULES;
+use node_api::image::{MODULES, NODE_MODULES};
 
 use super::{
     alias::Aliases,
@@ -131,6 +131,9 @@ pub struct Loader {
     aliases: Aliases,
     dependencies: Dependencies,
     parameters: BTreeMap<String, String>,
+    /// Modules that drive no device. The kernel ends the loading of any other only when no device is being probed, and a
+    /// disk that answers late would hold up the file system.
+    passive: BTreeSet<String>,
     /// Whether the kernel takes signed modules alone.
     signatures_needed: bool,
     /// Whether the command line has [`DEBUG`].
@@ -156,7 +159,9 @@ impl Loader {
         };
         let aliases = Aliases::parse(&index("modules.alias")?);
         let dependencies = Dependencies::parse(&index("modules.dep")?, &index("modules.softdep")?);
+        let passive = listed(&image, NODE_MODULES)?;
         Ok(Self {
+            passive,
             aliases,
             dependencies,
             parameters: parameters(command_line),
@@ -173,11 +178,7 @@ impl Loader {
     /// # Errors
     /// [`Damage`] when the list is not as listed in the manifest.
     pub fn listed(&self, list: &str) -> Result<BTreeSet<String>, Damage> {
-        if !self.image.lists(list) {
-            return Ok(BTreeSet::new());
-        }
-        let text = self.image.read(list)?;
-        Ok(parse_list(&String::from_utf8_lossy(&text)))
+        listed(&self.image, list)
     }
 
     /// The modules that devices with these modaliases want.
@@ -277,7 +278,10 @@ impl Loader {
             cause,
         })?;
         drop(packed);
-        let parameters = self.parameters.get(&step.name).map(String::as_str).unwrap_or_default();
+        let mut parameters = self.parameters.get(&step.name).cloned().unwrap_or_default();
+        if self.passive.contains(&step.name) {
+            parameters.push_str(" async_probe");
+        }
         let parameters = CString::new(parameters).unwrap_or_default();
         if !self.signatures_needed {
             bytes::lighten(&mut module);
@@ -290,6 +294,14 @@ impl Loader {
             }),
         }
     }
+}
+
+fn listed(image: &Image, list: &str) -> Result<BTreeSet<String>, Damage> {
+    if !image.lists(list) {
+        return Ok(BTreeSet::new());
+    }
+    let text = image.read(list)?;
+    Ok(parse_list(&String::from_utf8_lossy(&text)))
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -68,9 +68,9 @@ fn load(image: Arc<Image>, ready: &EventFd) -> Result<(), Damage> {
         loader.wanted(&urgent)
     };
     let more = || urgent(appeared());
-    let mut at_boot = loader.listed(NODE_MODULES)?;
-    at_boot.extend(urgent(hotplug::devices(Path::new(SYS))));
-    let mut loaded = finish(loader.load(at_boot, more))?;
+    // First and for themselves, or they would share the processor with the drivers of devices that nobody waits for.
+    let mut loaded = finish(loader.load(loader.listed(NODE_MODULES)?, more))?;
+    loaded += finish(loader.load(urgent(hotplug::devices(Path::new(SYS))), more))?;
     for _ in 0..MOST_ROUNDS {
         let Some(added) = hotplug.as_ref().and_then(|hotplug| heard_within(hotplug, SETTLED)) else {
             break;

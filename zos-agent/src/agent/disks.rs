@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    fs,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -25,8 +26,17 @@ pub(super) enum Disks {
     More,
 }
 
+/// Whether the kernel can mount a data disk. It would have the module loaded once more while init is about to do so.
+fn has_file_system() -> bool {
+    let known = fs::read_to_string("/proc/filesystems").unwrap_or_default();
+    known.split_whitespace().any(|word| word == "xfs") || Path::new(node_api::init::MODULES_LOADED).exists()
+}
+
 /// One look at the disks; says what has happened.
 pub(super) fn step_storage(storage: &mut Storage) -> Disks {
+    if !has_file_system() {
+        return Disks::Same;
+    }
     match tokio::task::block_in_place(|| storage.step()) {
         Ok(events) => say_all(&events),
         Err(error) => {
