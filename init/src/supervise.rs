@@ -81,7 +81,7 @@ pub enum Readiness {
 /// Signs of life that a process owes.
 #[derive(Debug, Clone, Copy)]
 pub struct Liveness {
-    /// Time from its start to the first.
+    /// Time from its start to the first, if it does not say sooner that it is ready.
     pub grace: Duration,
     /// Time from one to the next.
     pub every: Duration,
@@ -289,17 +289,16 @@ pub fn step(state: State, event: Event, spec: &Spec, now: Monotonic) -> Step {
 
 fn step_live(state: State, live: Live, event: Event, spec: &Spec, now: Monotonic) -> Step {
     match event {
-        Event::Ready => Step::to(State::Running(live)),
-        Event::Alive => {
+        Event::Ready | Event::Alive => {
             let alive_by = spec.liveness.map(|liveness| now.plus(liveness.every));
-            let live = Live {
-                alive_by: live.alive_by.max(alive_by),
-                ..live
-            };
-            Step::to(if matches!(state, State::Running(_)) {
-                State::Running(live)
+            // Readiness ends the grace.
+            Step::to(if event == Event::Ready || matches!(state, State::Running(_)) {
+                State::Running(Live { alive_by, ..live })
             } else {
-                State::Starting(live)
+                State::Starting(Live {
+                    alive_by: live.alive_by.max(alive_by),
+                    ..live
+                })
             })
         }
         Event::Exited(pid, exit) if pid == live.pid => {
@@ -475,6 +474,14 @@ mod tests {
     fn an_early_sign_of_life_does_not_shorten_the_grace() {
         let state = step(started(5), Event::Alive, &SPEC, at(1)).state;
         assert_eq!(state.deadline(), Some(at(120)));
+    }
+
+    #[test]
+    fn readiness_ends_the_grace() {
+        let ready = step(started(5), Event::Ready, &SPEC, at(2)).state;
+        assert_eq!(ready.deadline(), Some(at(32)));
+        let alive = step(ready, Event::Alive, &SPEC, at(20)).state;
+        assert_eq!(alive.deadline(), Some(at(50)));
     }
 
     #[test]

@@ -94,7 +94,7 @@ fn micro_vm_answers_without_a_gap_while_the_agent_is_killed_and_is_adopted() -> 
     // An agent that does nothing any more is no better than none.
     let next = node.faults()?.agent()?;
     assert_eq!(node.faults()?.freeze_agent()?, next);
-    node.hear("agent: gives no sign of life")?;
+    node.hear("init: agent gives no sign of life")?;
     node.hear("init: agent ready")?;
     assert_ne!(node.faults()?.agent()?, next);
     goes_on(&after, &grid.journal()?.status()?);
