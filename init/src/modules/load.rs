@@ -8,7 +8,7 @@ use std::{
     thread,
 };
 
-use node_api::image::{MODULES, NODE_MODULES};
+use node_api::image::MODULES;
 
 use super::{
     alias::Aliases,
@@ -23,7 +23,7 @@ use crate::{
 
 /// Most modules that are loaded at the same time, on a single processor as well: most of a driver's start is waiting for
 /// its device.
-const MOST_THREADS: usize = 4;
+const MOST_THREADS: usize = 8;
 
 /// The word on the kernel's command line that makes the console say how long each module took.
 const DEBUG: &str = "zos.debug";
@@ -131,9 +131,6 @@ pub struct Loader {
     aliases: Aliases,
     dependencies: Dependencies,
     parameters: BTreeMap<String, String>,
-    /// Modules that drive no device. The kernel ends the loading of any other only when no device is being probed, and a
-    /// disk that answers late would hold up the file system.
-    passive: BTreeSet<String>,
     /// Whether the kernel takes signed modules alone.
     signatures_needed: bool,
     /// Whether the command line has [`DEBUG`].
@@ -159,9 +156,7 @@ impl Loader {
         };
         let aliases = Aliases::parse(&index("modules.alias")?);
         let dependencies = Dependencies::parse(&index("modules.dep")?, &index("modules.softdep")?);
-        let passive = listed(&image, NODE_MODULES)?;
         Ok(Self {
-            passive,
             aliases,
             dependencies,
             parameters: parameters(command_line),
@@ -178,7 +173,11 @@ impl Loader {
     /// # Errors
     /// [`Damage`] when the list is not as listed in the manifest.
     pub fn listed(&self, list: &str) -> Result<BTreeSet<String>, Damage> {
-        listed(&self.image, list)
+        if !self.image.lists(list) {
+            return Ok(BTreeSet::new());
+        }
+        let text = self.image.read(list)?;
+        Ok(parse_list(&String::from_utf8_lossy(&text)))
     }
 
     /// The modules that devices with these modaliases want.
@@ -221,12 +220,12 @@ impl Loader {
         work.into_inner().unwrap_or_else(PoisonError::into_inner).outcome
     }
 
-    /// Whether a driver waits for slow devices, so that it had better begin early: a SATA link takes a good part of a
-    /// second to come up.
+    /// Whether a driver is one of disks behind a controller, which take a good part of a second to answer and some of them
+    /// half a minute: it had better begin early, and is loaded when they have answered.
     fn is_slow(&self, name: &str) -> bool {
         self.dependencies
             .order(name)
-            .is_ok_and(|steps| steps.iter().any(|step| step.name == "libata"))
+            .is_ok_and(|steps| steps.iter().any(|step| step.name == "scsi_mod"))
     }
 
     fn load_one(&self, name: &str) -> Result<usize, LoadError> {
@@ -279,7 +278,8 @@ impl Loader {
         })?;
         drop(packed);
         let mut parameters = self.parameters.get(&step.name).cloned().unwrap_or_default();
-        if self.passive.contains(&step.name) {
+        // Otherwise the kernel would end the loading of this one, too, only when disks have answered that are slow to.
+        if !self.is_slow(&step.name) {
             parameters.push_str(" async_probe");
         }
         let parameters = CString::new(parameters).unwrap_or_default();
@@ -294,14 +294,6 @@ impl Loader {
             }),
         }
     }
-}
-
-fn listed(image: &Image, list: &str) -> Result<BTreeSet<String>, Damage> {
-    if !image.lists(list) {
-        return Ok(BTreeSet::new());
-    }
-    let text = image.read(list)?;
-    Ok(parse_list(&String::from_utf8_lossy(&text)))
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -16,7 +16,7 @@ use node_api::{
     init::{GUESTS_MODULES_LOADED, MODULES_LOADED},
 };
 
-use super::{mark, running::Findings};
+use super::{mark, modprobe, running::Findings};
 use crate::{
     background, console,
     modules::{
@@ -78,6 +78,10 @@ fn load(image: Arc<Image>, ready: &EventFd) -> Result<(), Damage> {
         loaded += finish(loader.load(urgent(added), more))?;
     }
     console::say(&format!("modules loaded ({loaded})"));
+    // Not before: checksum modules ask for faster variants of theirs while they are loaded, each time in vain.
+    if let Err(error) = modprobe::offer() {
+        console::say_error("offer modules to the kernel", &error);
+    }
     mark(MODULES_LOADED);
 
     let more = || loader.wanted(&appeared());

@@ -99,9 +99,6 @@ fn configure() {
     for refused in sysctl::apply(sysctl::NODE, Path::new("/proc/sys")) {
         console::say(&refused);
     }
-    if let Err(error) = modprobe::offer() {
-        console::say_error("offer modules to the kernel", &error);
-    }
     if let Err(error) = rustix::system::sethostname(b"zos") {
         console::say_error("set host name", &error);
     }

@@ -61,7 +61,7 @@ use crate::{
 /// Pause between two reconcile cycles.
 const CYCLE: Duration = Duration::from_secs(1);
 /// Pause while there is no data disk.
-const DISK_PAUSE: Duration = Duration::from_millis(200);
+const DISK_PAUSE: Duration = Duration::from_millis(50);
 /// Uptime from which guests are started whether or not init has said that the kernel is prepared for them.
 const GUESTS_PATIENCE: Duration = Duration::from_secs(60);
 /// How long guests have to shut down when the machine does.
