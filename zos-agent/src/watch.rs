@@ -12,7 +12,7 @@ use tokio::{sync::watch, task::JoinSet};
 use tracing::debug;
 
 use crate::{
-    grid::member::{GuestView, Shared},
+    grid::{shared::Shared, view::GuestView},
     text::chain,
     vm::{
         RUN, VmId,
@@ -84,33 +84,4 @@ fn ask(vm: &VmId, live: Live) -> Option<(Id, Live, GuestView)> {
         counts_from: None,
     };
     Some((id, live, view))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::guest_net::Slot;
-    use node_api::guest::Workload;
-
-    #[test]
-    fn workload_whose_process_ends_again_and_again_has_begun() {
-        let begun = |workload| {
-            let view = GuestView {
-                slot: Slot::new(0).unwrap(),
-                uptime_ms: 0,
-                workload,
-                counts_from: None,
-            };
-            view.has_begun()
-        };
-        assert!(begun(Some(Workload::Running { restarts: 0 })));
-        assert!(begun(Some(Workload::BackingOff { restarts: 1, code: 0 })));
-        assert!(
-            !begun(Some(Workload::BackingOff { restarts: 0, code: 0 })),
-            "not started yet"
-        );
-        let reason = "program x is not in PATH".to_owned();
-        assert!(!begun(Some(Workload::Failed { reason })));
-        assert!(!begun(None));
-    }
 }

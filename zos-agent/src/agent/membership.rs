@@ -11,7 +11,8 @@ use super::say;
 use crate::{
     grid::{
         images::Images,
-        member::{Me, Member, Shared},
+        member::{Me, Member},
+        shared::Shared,
         statement::{Enrolment, Statement},
     },
     settings::Settings,

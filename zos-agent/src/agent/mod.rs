@@ -39,9 +39,10 @@ use crate::{
     grid::{
         images::Images,
         keeper::Keeper,
-        member::{Me, Shared},
+        member::Me,
         quota::Quota,
         server::{MAX_LOGS, MAX_TUNNELS, Server, serve},
+        shared::Shared,
         statement::Statement,
     },
     guest_net,

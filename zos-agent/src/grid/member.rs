@@ -1,11 +1,6 @@
 //! The task that speaks with the chain.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    io::ErrorKind,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeSet, io::ErrorKind, sync::Arc, time::Duration};
 
 use chain_client::{Author, ChainClient, ClientError, SendError};
 use ledger::{
@@ -17,166 +12,19 @@ use tokio::sync::watch;
 use tracing::warn;
 
 use super::{
-    docket::{Docket, Entry, spec, vm_id},
+    docket::{Entry, spec, vm_id},
     duties::{ChainHead, Seen, duty},
     images::Images,
-    keeper::Keeper,
-    sources::Sources,
+    shared::Shared,
     statement::{Enrolment, Statement, decide},
+    view::GuestView,
 };
-use crate::{guest_net::Slot, reconcile::ImageHash, text::chain};
+use crate::text::chain;
 
 /// Longest time between two turns when no new head comes.
 const TURN: Duration = Duration::from_secs(2);
 /// Most contracts that are asked for because they are no longer among the live ones, in one turn.
 const MAX_LOOKED_UP: usize = 64;
-
-/// A guest as it was seen last.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct GuestView {
-    /// Its place among the guests.
-    pub slot: Slot,
-    /// Milliseconds since its kernel started, by its own word; 0 while it does not answer. Nothing is paid by it.
-    pub uptime_ms: u64,
-    /// Start of its monitor in time since the machine's, once the workload came to run in it. What is paid counts from here.
-    pub counts_from: Option<Duration>,
-    /// What its process does, once it answers.
-    pub workload: Option<node_api::guest::Workload>,
-}
-
-impl GuestView {
-    /// Whether the workload's process runs.
-    #[must_use]
-    pub fn is_running(&self) -> bool {
-        matches!(self.workload, Some(node_api::guest::Workload::Running { .. }))
-    }
-
-    /// Whether the workload's process runs or has run. One that ends by itself is not less of a workload, or whoever hides his
-    /// from its init would compute for nothing.
-    #[must_use]
-    pub fn has_begun(&self) -> bool {
-        let ran = matches!(self.workload, Some(node_api::guest::Workload::BackingOff { restarts, .. }) if restarts > 0);
-        ran || self.is_running()
-    }
-}
-
-/// What the tasks of the agent share.
-#[derive(Debug)]
-pub struct Shared {
-    contracts: Keeper,
-    guests: Mutex<BTreeMap<Id, GuestView>>,
-    waiting: Mutex<BTreeMap<Id, String>>,
-    sources: Mutex<Sources>,
-    customers: Mutex<BTreeMap<Id, PeerId>>,
-    clock: Mutex<Option<(u64, Instant)>>,
-    node: Mutex<Option<Node>>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Shared {
-    /// Nothing is known but the contracts.
-    #[must_use]
-    pub fn new(contracts: Keeper) -> Self {
-        Self {
-            contracts,
-            guests: Mutex::default(),
-            waiting: Mutex::default(),
-            sources: Mutex::default(),
-            customers: Mutex::default(),
-            clock: Mutex::default(),
-            node: Mutex::default(),
-        }
-    }
-
-    /// The contracts as they are known. Not to be held over a wait.
-    pub fn docket(&self) -> MutexGuard<'_, Docket> {
-        self.contracts.docket()
-    }
-
-    /// Learns and forgets contracts.
-    #[must_use]
-    pub fn contracts(&self) -> &Keeper {
-        &self.contracts
-    }
-
-    /// The guests as they were seen last.
-    pub fn guests(&self) -> MutexGuard<'_, BTreeMap<Id, GuestView>> {
-        lock(&self.guests)
-    }
-
-    /// Workloads that are not started, and what each waits for.
-    pub fn waiting(&self) -> MutexGuard<'_, BTreeMap<Id, String>> {
-        lock(&self.waiting)
-    }
-
-    /// Says what each workload that is not started waits for.
-    pub fn set_waiting(&self, waiting: BTreeMap<Id, String>) {
-        *lock(&self.waiting) = waiting;
-    }
-
-    /// What an image is and who has it.
-    #[must_use]
-    pub fn source(&self, image: &ImageHash) -> Option<(Blob, Vec<PeerAddress>)> {
-        lock(&self.sources).of(image)
-    }
-
-    /// The link key of a contract's customer.
-    #[must_use]
-    pub fn customer(&self, customer: Id) -> Option<PeerId> {
-        lock(&self.customers).get(&customer).copied()
-    }
-
-    /// The node's own record, once it was proven.
-    #[must_use]
-    pub fn node(&self) -> Option<Node> {
-        lock(&self.node).clone()
-    }
-
-    /// The chain's time now in milliseconds: that of the newest verified block and what has passed since it came. 0 before
-    /// the first.
-    #[must_use]
-    pub fn chain_now_ms(&self) -> u64 {
-        lock(&self.clock).map_or(0, |(time, at)| {
-            time.saturating_add(u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX))
-        })
-    }
-
-    /// Notes that a contract's workload has run until now, since `from` in time since the machine's start. Nothing is noted
-    /// before the chain has told the time.
-    ///
-    /// # Errors
-    /// The disk's.
-    pub async fn note_uptime(&self, id: Id, from: Duration) -> std::io::Result<()> {
-        let now = self.chain_now_ms();
-        if now == 0 {
-            return Ok(());
-        }
-        let ran = crate::machine::uptime().saturating_sub(from);
-        let ran_ms = u64::try_from(ran.as_millis()).unwrap_or(u64::MAX);
-        self.contracts.ran(id, now.saturating_sub(ran_ms), now).await
-    }
-
-    /// Forgets customers and sources that no live contract names.
-    fn prune(&self, live: &[(Id, Entry)]) {
-        let customers: BTreeSet<Id> = live
-            .iter()
-            .map(|(_, entry)| entry.contract.signed.agreement.customer)
-            .collect();
-        lock(&self.customers).retain(|customer, _| customers.contains(customer));
-        lock(&self.sources).retain(&live.iter().map(|(id, _)| *id).collect());
-    }
-
-    fn set_clock(&self, head: &Header) {
-        let mut clock = lock(&self.clock);
-        let time = head.time.millis();
-        if clock.is_none_or(|(known, _)| time > known) {
-            *clock = Some((time, Instant::now()));
-        }
-    }
-}
 
 /// Who the node is on the chain.
 #[derive(Debug, Clone)]
@@ -301,7 +149,7 @@ impl Member {
             .record::<Node>(self.me.author.id)
             .await?
             .map(|proven| proven.body);
-        *lock(&self.shared.node) = on_chain.clone();
+        self.shared.set_node(on_chain.clone());
         let Some(ours) = self.statement.borrow().clone() else {
             return Ok(on_chain.is_some());
         };
@@ -330,11 +178,8 @@ impl Member {
                     "{what} as node {}: {} threads, {} bytes of memory, {} of flash, {} of rotating storage",
                     self.me.author.id, capacity.cru, capacity.mru, capacity.sru, capacity.hru
                 ));
-                *lock(&self.shared.node) = self
-                    .client
-                    .record::<Node>(self.me.author.id)
-                    .await?
-                    .map(|proven| proven.body);
+                let registered = self.client.record::<Node>(self.me.author.id).await?;
+                self.shared.set_node(registered.map(|proven| proven.body));
                 Ok(true)
             }
         }
@@ -382,7 +227,7 @@ impl Member {
         }
         let customer = self.peer(agreement.customer).await?;
         if let Some(customer) = &customer {
-            lock(&self.shared.customers).insert(agreement.customer, customer.id());
+            self.shared.know_customer(agreement.customer, customer.id());
         }
         if entry.image.is_none() {
             let version = self.client.version::<Image>(agreement.image.1).await?;
@@ -404,7 +249,7 @@ impl Member {
             self.peer(image.owner).await?
         };
         let providers: Vec<PeerAddress> = customer.into_iter().chain(owner).collect();
-        lock(&self.shared.sources).insert(id, image.root, providers.clone());
+        self.shared.know_source(id, image.root, providers.clone());
         if entry.config.is_none() {
             self.fetch_config(id, image.config, providers);
         }

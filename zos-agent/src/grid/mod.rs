@@ -7,7 +7,8 @@
 //!   └── [duties], [statement] ◄──┘
 //! ```
 //!
-//! [`member`] is the task that speaks with the chain. It never holds up the reconcile loop: an outage leaves guests alone.
+//! [`member`] is the task that speaks with the chain. It never holds up the reconcile loop: an outage leaves guests alone. What
+//! it learns, the other tasks find in [`shared`].
 
 pub mod docket;
 pub mod duties;
@@ -19,9 +20,11 @@ pub mod member;
 pub mod process;
 pub mod quota;
 pub mod server;
+pub mod shared;
 pub mod shelf;
 pub mod sources;
 pub mod statement;
 pub mod tunnel;
 pub mod unused;
 pub mod uptime;
+pub mod view;

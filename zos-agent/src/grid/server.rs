@@ -11,8 +11,8 @@ use workload::node::{Answer, MAX_ANSWER, MAX_REQUEST, Request, State};
 use super::{
     docket::{Entry, vm_id},
     images::Images,
-    member::Shared,
     quota::Quota,
+    shared::Shared,
     tunnel,
 };
 use crate::vm::{

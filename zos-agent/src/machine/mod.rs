@@ -19,7 +19,7 @@ use tracing::{info, warn};
 
 use self::steps::{State, Steps};
 use crate::{
-    grid::{docket::vm_id, images::Images, member::Shared},
+    grid::{docket::vm_id, images::Images, shared::Shared},
     guest_net::{FlowMark, NetError, Slot},
     net::links::Links,
     pool::Pool,

@@ -18,7 +18,7 @@ use crate::{
     grid::{
         docket::{Entry, vm_id},
         images::Images,
-        member::Shared,
+        shared::Shared,
     },
     guest_net::{Slot, open_tap},
     layout::DiskId,
