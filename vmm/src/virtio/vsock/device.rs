@@ -1,22 +1,22 @@
-//! The socket device: clients of the listening unix socket on one side, the guest's queues on the other.
+//! The socket device: takes packets from the guest's queues and gives it what its clients and their streams have for it.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::VecDeque,
     io::{self, Read, Write},
-    net::Shutdown,
-    os::unix::net::{UnixListener, UnixStream},
-    time::{Duration, Instant},
+    os::unix::net::UnixListener,
+    time::Instant,
 };
 
 use virtio_bindings::virtio_ids::VIRTIO_ID_VSOCK;
 
 use super::{
-    connection::{Connection, Due, Outcome},
+    clients::{Clients, LISTENER, PATIENCE, Phase, write_out},
+    connection::{Due, Outcome},
     packet::{HEADER, HOST, Header, Operation, STREAM},
 };
 use crate::{
     Memory, bytes,
-    event_loop::{Interest, Registrar},
+    event_loop::Registrar,
     metrics::{Counter, Metrics},
     virtio::{
         COMMON_FEATURES,
@@ -25,16 +25,6 @@ use crate::{
     },
 };
 
-/// Most streams at a time; further clients are hung up on.
-pub const MAX_CONNECTIONS: usize = 128;
-/// Time for a client to say where to, for a guest to answer, and for one to agree to an end.
-pub const PATIENCE: Duration = Duration::from_secs(5);
-/// Event number of the listening socket.
-const LISTENER: u32 = 1;
-/// First port of the host's side; each stream has its own, which is its event number as well.
-const FIRST_PORT: u32 = 1024;
-/// Longest `CONNECT <port>` line.
-const MAX_GREETING: usize = 32;
 /// Most resets that wait for the guest; while there are so many, nothing more is taken from it.
 const MAX_RESETS: usize = 256;
 /// Most bytes of data in one packet.
@@ -42,24 +32,6 @@ const MAX_DATA: usize = 64 * 1024;
 /// Packets in a row, in each direction, before other devices get their turn.
 const BUDGET: usize = 256;
 const QUEUE_SIZE: u16 = 128;
-
-#[derive(Debug)]
-enum Phase {
-    /// The client has not yet said which port it wants.
-    Greeting(Vec<u8>),
-    /// It has.
-    Connected { port: u32, connection: Connection },
-}
-
-#[derive(Debug)]
-struct Client {
-    stream: UnixStream,
-    phase: Phase,
-    readable: bool,
-    writable: bool,
-    /// When the client or the guest has to have done what is waited for.
-    deadline: Option<Instant>,
-}
 
 #[derive(Debug)]
 struct Counters {
@@ -77,12 +49,7 @@ struct Counters {
 pub struct Vsock {
     cid: u32,
     config: [u8; 8],
-    listener: UnixListener,
-    registrar: Registrar,
-    clients: BTreeMap<u32, Client>,
-    last_port: u32,
-    /// The client that is served first, so that each gets its turn.
-    next: u32,
+    clients: Clients,
     resets: VecDeque<Header>,
     buffer: Box<[u8; MAX_DATA]>,
     counters: Counters,
@@ -94,7 +61,6 @@ impl Vsock {
     /// # Errors
     /// When the listener cannot be waited for.
     pub fn new(cid: u32, listener: UnixListener, registrar: Registrar, metrics: &Metrics) -> io::Result<Self> {
-        registrar.add(&listener, LISTENER, Interest::Readable)?;
         let count = |what: &str| metrics.counter(format!("vsock.{what}"));
         let counters = Counters {
             opened: count("opened"),
@@ -108,99 +74,16 @@ impl Vsock {
         Ok(Self {
             cid,
             config: u64::from(cid).to_le_bytes(),
-            listener,
-            registrar,
-            clients: BTreeMap::new(),
-            last_port: FIRST_PORT,
-            next: 0,
+            clients: Clients::new(listener, registrar, counters.refused.clone())?,
             resets: VecDeque::new(),
             buffer: Box::new([0; MAX_DATA]),
             counters,
         })
     }
 
-    fn accept(&mut self) {
-        // A client that is gone again, or no descriptor left: the next event tries anew.
-        let Ok((stream, _)) = self.listener.accept() else {
-            return;
-        };
-        let port = self.free_port();
-        let ready = stream
-            .set_nonblocking(true)
-            .and_then(|()| self.registrar.add(&stream, port, Interest::Changes));
-        if self.clients.len() >= MAX_CONNECTIONS || ready.is_err() {
-            self.counters.refused.increment();
-            return;
-        }
-        let phase = Phase::Greeting(Vec::new());
-        let deadline = Some(Instant::now() + PATIENCE);
-        self.clients.insert(
-            port,
-            Client {
-                stream,
-                phase,
-                readable: true,
-                writable: true,
-                deadline,
-            },
-        );
-        self.greet(port);
-    }
-
-    /// The next port of the host's side that no stream has. There are far more ports than streams.
-    fn free_port(&mut self) -> u32 {
-        loop {
-            self.last_port = self.last_port.checked_add(1).unwrap_or(FIRST_PORT);
-            if !self.clients.contains_key(&self.last_port) {
-                return self.last_port;
-            }
-        }
-    }
-
-    /// Reads the client's first line, byte by byte, so that nothing behind it is taken.
-    fn greet(&mut self, number: u32) {
-        let Some(client) = self.clients.get_mut(&number) else {
-            return;
-        };
-        let Phase::Greeting(line) = &mut client.phase else {
-            return;
-        };
-        let mut byte = [0];
-        let keep = loop {
-            match client.stream.read(&mut byte) {
-                Ok(1) if byte[0] == b'\n' => match parse_greeting(line) {
-                    Some(port) => {
-                        client.phase = Phase::Connected {
-                            port,
-                            connection: Connection::default(),
-                        };
-                        client.deadline = Some(Instant::now() + PATIENCE);
-                        break true;
-                    }
-                    None => break false,
-                },
-                Ok(1) if line.len() < MAX_GREETING => line.push(byte[0]),
-                Ok(_) => break false,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => break error.kind() == io::ErrorKind::WouldBlock,
-            }
-        };
-        if !keep {
-            self.counters.refused.increment();
-            self.clients.remove(&number);
-        }
-    }
-
     /// Drops clients whose time is over, with a reset for the guest where it knows of them.
     fn expire(&mut self) {
-        let now = Instant::now();
-        let late: Vec<u32> = self
-            .clients
-            .iter()
-            .filter(|(_, client)| client.deadline.is_some_and(|deadline| deadline <= now))
-            .map(|(number, _)| *number)
-            .collect();
-        for number in late {
+        for number in self.clients.late(Instant::now()) {
             self.counters.refused.increment();
             self.end(number, Notice::Reset);
         }
@@ -208,7 +91,7 @@ impl Vsock {
 
     /// Lets go of a client.
     fn end(&mut self, number: u32, notice: Notice) {
-        let Some(client) = self.clients.remove(&number) else {
+        let Some(client) = self.clients.remove(number) else {
             return;
         };
         if let (Phase::Connected { port, .. }, Notice::Reset) = (&client.phase, notice) {
@@ -277,7 +160,7 @@ impl Vsock {
             return;
         }
         let ours = header.source == u64::from(self.cid) && header.destination == HOST && header.kind == STREAM;
-        let client = self.clients.get_mut(&header.destination_port).filter(|_| ours);
+        let client = self.clients.get_mut(header.destination_port).filter(|_| ours);
         let Some((client, connection)) = client.and_then(|client| match &mut client.phase {
             Phase::Connected { port, connection } if *port == header.source_port => Some((
                 (&mut client.stream, &mut client.deadline, &mut client.writable),
@@ -352,15 +235,9 @@ impl Vsock {
         if let Some(reset) = self.resets.pop_front() {
             return Some((reset, 0));
         }
-        let numbers: Vec<u32> = self
-            .clients
-            .range(self.next..)
-            .chain(self.clients.range(..self.next))
-            .map(|(number, _)| *number)
-            .collect();
-        for number in numbers {
+        for number in self.clients.in_turn() {
             if let Some(packet) = self.packet_of(number, room) {
-                self.next = number.saturating_add(1);
+                self.clients.served(number);
                 return Some(packet);
             }
         }
@@ -369,7 +246,7 @@ impl Vsock {
 
     fn packet_of(&mut self, number: u32, room: usize) -> Option<(Header, usize)> {
         let cid = self.cid;
-        let client = self.clients.get_mut(&number)?;
+        let client = self.clients.get_mut(number)?;
         let Phase::Connected { port, connection } = &mut client.phase else {
             return None;
         };
@@ -418,11 +295,11 @@ impl Vsock {
     /// Hands clients what waits for them, and ends the streams that are over.
     fn serve_clients(&mut self) {
         let mut over = Vec::new();
-        for (number, client) in &mut self.clients {
+        for (number, client) in self.clients.iter_mut() {
             if let Phase::Connected { connection, .. } = &mut client.phase {
                 write_out(&mut client.stream, connection, &mut client.writable);
                 if connection.is_over() {
-                    over.push(*number);
+                    over.push(number);
                 }
             }
         }
@@ -437,30 +314,6 @@ impl Vsock {
 enum Notice {
     Reset,
     Silent,
-}
-
-/// Writes what waits for the client until it takes no more.
-fn write_out(stream: &mut UnixStream, connection: &mut Connection, writable: &mut bool) {
-    while *writable && !connection.for_client().is_empty() {
-        match stream.write(connection.for_client()) {
-            Ok(length) => connection.client_took(length),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => *writable = false,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(_) => connection.client_gone(),
-        }
-    }
-    if connection.is_open() && connection.client_has_all() {
-        // A client that is gone needs no end of file.
-        let _ended = stream.shutdown(Shutdown::Write);
-    }
-}
-
-/// The port in `CONNECT <port>`.
-fn parse_greeting(line: &[u8]) -> Option<u32> {
-    let port = std::str::from_utf8(line).ok()?.strip_prefix("CONNECT ")?;
-    port.bytes()
-        .all(|byte| byte.is_ascii_digit())
-        .then(|| port.parse().ok())?
 }
 
 impl Device for Vsock {
@@ -484,27 +337,26 @@ impl Device for Vsock {
 
     /// Streams do not survive the guest's driver.
     fn reset(&mut self) {
-        self.clients
-            .retain(|_, client| matches!(client.phase, Phase::Greeting(_)));
+        self.clients.remove_connected();
         self.resets.clear();
     }
 
     fn event(&mut self, number: u32) {
         match number {
             DOORBELL => {}
-            LISTENER => self.accept(),
+            LISTENER => self.clients.accept(),
             number => {
-                if let Some(client) = self.clients.get_mut(&number) {
+                if let Some(client) = self.clients.get_mut(number) {
                     (client.readable, client.writable) = (true, true);
                 }
-                self.greet(number);
+                self.clients.greet(number);
             }
         }
         self.expire();
     }
 
     fn deadline(&self) -> Option<Instant> {
-        self.clients.values().filter_map(|client| client.deadline).min()
+        self.clients.deadline()
     }
 
     fn process(&mut self, memory: &Memory, rings: &mut [Ring]) -> Result<Work, HostFailure> {
@@ -527,6 +379,8 @@ impl Device for Vsock {
 
 #[cfg(test)]
 mod tests {
+    use std::{net::Shutdown, os::unix::net::UnixStream, time::Duration};
+
     use proptest::prelude::*;
     use vm_memory::{Bytes, GuestAddress};
 
@@ -535,7 +389,7 @@ mod tests {
         event_loop::EventLoop,
         virtio::{
             chain::tests::{WRITE, memory, ring_with},
-            vsock::{connection::WINDOW, packet::SHUTDOWN_SEND},
+            vsock::{clients::MAX_CONNECTIONS, connection::WINDOW, packet::SHUTDOWN_SEND},
         },
     };
 
@@ -656,7 +510,7 @@ mod tests {
         bench.take(close, &[]);
         assert_eq!(client.read(&mut heard).unwrap(), 0);
         assert_eq!(bench.give().unwrap().0.operation, Some(Operation::Reset));
-        assert!(bench.device.clients.is_empty());
+        assert!(bench.device.clients.iter_mut().next().is_none());
     }
 
     #[test]
@@ -706,28 +560,12 @@ mod tests {
                 bench.take(header, &vec![7; length]);
                 bench.give();
                 prop_assert!(bench.device.resets.len() <= 2 * MAX_RESETS);
-                for client in bench.device.clients.values_mut() {
+                for (_, client) in bench.device.clients.iter_mut() {
                     if let Phase::Connected { connection, .. } = &mut client.phase {
                         prop_assert!(connection.for_client().len() <= usize::try_from(WINDOW).unwrap());
                     }
                 }
             }
-        }
-    }
-
-    #[test]
-    fn greeting_names_one_port_and_nothing_else() {
-        assert_eq!(parse_greeting(b"CONNECT 80"), Some(80));
-        assert_eq!(parse_greeting(b"CONNECT 4294967295"), Some(u32::MAX));
-        for line in [
-            &b"CONNECT"[..],
-            b"CONNECT ",
-            b"CONNECT +80",
-            b"CONNECT 4294967296",
-            b"GET / HTTP/1.1",
-            b"\xff",
-        ] {
-            assert_eq!(parse_greeting(line), None);
         }
     }
 }
