@@ -1,5 +1,7 @@
 //! Puts a micro-VM together and runs it: descriptors, jail, machine, devices, threads, filters, in this order.
 
+mod board;
+
 use std::{
     io,
     sync::{Arc, Barrier},
@@ -9,15 +11,13 @@ use std::{
 
 use kvm_ioctls::VcpuFd;
 use node_api::vmm::{Config, LANDLOCK_LINE, exit};
-use vmm_sys_util::{
-    eventfd::{EFD_NONBLOCK, EventFd},
-    timerfd::TimerFd,
-};
+use vmm_sys_util::timerfd::TimerFd;
 
+use self::board::Board;
 use crate::{
     acpi,
     boot::{self, BootError},
-    bus::{Bus, Window},
+    bus::Bus,
     config::{self, ConfigError},
     control::{Control, Machine},
     descriptors::{self, Descriptors},
@@ -31,10 +31,8 @@ use crate::{
     sys, vcpu,
     virtio::{
         block::Block,
-        net::{self, Net},
-        registers::offset,
         rng::Rng,
-        slot::{DOORBELL, Device, Slot},
+        slot::{DOORBELL, Slot},
         vsock::device::Vsock,
     },
     vm::{Vm, VmError},
@@ -172,28 +170,13 @@ fn build(config: &Config, mut descriptors: Descriptors) -> Result<Parts, Failure
     watch_console(&mut events, console.clone())?;
 
     let mut board = Board::new(&vm, &metrics, &ender);
-    let mut disks = Vec::new();
-    for (index, (disk, file)) in config.disks.iter().zip(descriptors.disks).enumerate() {
-        let name = format!("block.{index}");
-        let block = Block::new(file, disk.access, &disk.serial, &name, &metrics).map_err(host("open a disk"))?;
-        disks.push(board.plug(block, &name, DoorbellKind::Blocking)?);
-    }
-    for (index, (network, tap)) in config.networks.iter().zip(descriptors.taps).enumerate() {
-        let name = format!("net.{index}");
-        events
-            .registrar()
-            .add(&tap, net::TAP, Interest::Changes)
-            .map_err(host("wait for a tap queue"))?;
-        let slot = board.plug(Net::new(tap, network.mac, &name, &metrics), &name, DoorbellKind::Polled)?;
-        events.add_device(slot).map_err(host("wait for a doorbell"))?;
-    }
+    let disks = board.plug_disks(&config.disks, descriptors.disks)?;
+    board.plug_networks(&mut events, &config.networks, descriptors.taps)?;
     if let (Some(vsock), Some(listener)) = (&config.vsock, descriptors.vsock) {
         let device = Vsock::new(vsock.cid, listener, events.registrar(), &metrics).map_err(host("wait for clients"))?;
-        let slot = board.plug(device, "vsock", DoorbellKind::Polled)?;
-        events.add_device(slot).map_err(host("wait for a doorbell"))?;
+        board.plug_polled(device, "vsock", &mut events)?;
     }
-    let rng = board.plug(Rng::new(&metrics), "rng", DoorbellKind::Polled)?;
-    events.add_device(rng).map_err(host("wait for a doorbell"))?;
+    board.plug_polled(Rng::new(&metrics), "rng", &mut events)?;
 
     let machine = Machine {
         id: config.id.clone(),
@@ -212,7 +195,7 @@ fn build(config: &Config, mut descriptors: Descriptors) -> Result<Parts, Failure
         .map_err(host("share an event"))?;
     let bus = Bus::new(
         serial::port(console, interrupt),
-        board.windows,
+        board.into_windows(),
         metrics.counter("bus.unknown"),
     );
     let vcpus = make_vcpus(&vm, config.vcpus, entry)?;
@@ -262,67 +245,6 @@ fn watch_console(events: &mut EventLoop, console: Arc<SerialLog>) -> Result<(), 
     console.set_timer(timer);
     events.add(Arc::new(ConsoleTimer(console)));
     Ok(())
-}
-
-/// Who waits for a doorbell.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum DoorbellKind {
-    /// A thread that does nothing else.
-    Blocking,
-    /// The event loop.
-    Polled,
-}
-
-/// Gives each device its window, its doorbell and its interrupt line.
-struct Board<'a> {
-    vm: &'a Vm,
-    metrics: &'a Metrics,
-    ender: &'a Ender,
-    lines: Vec<Arc<EventFd>>,
-    windows: Vec<Arc<dyn Window>>,
-}
-
-impl<'a> Board<'a> {
-    fn new(vm: &'a Vm, metrics: &'a Metrics, ender: &'a Ender) -> Self {
-        Self {
-            vm,
-            metrics,
-            ender,
-            lines: Vec::new(),
-            windows: Vec::new(),
-        }
-    }
-
-    fn plug<D: Device + 'static>(
-        &mut self,
-        device: D,
-        name: &str,
-        kind: DoorbellKind,
-    ) -> Result<Arc<Slot<D>>, Failure> {
-        let index = self.windows.len();
-        let line = layout::device_line(index);
-        let place = crate::bytes::size(u64::from(line - layout::FIRST_DEVICE_LINE));
-        if place == self.lines.len() {
-            self.lines.push(self.vm.line(line)?);
-        }
-        let flags = if kind == DoorbellKind::Polled { EFD_NONBLOCK } else { 0 };
-        let doorbell = EventFd::new(flags).map_err(host("make a doorbell"))?;
-        self.vm
-            .doorbell(layout::device_window(index) + offset::QUEUE_NOTIFY, &doorbell)?;
-        let line = self.lines[place].clone();
-        let memory = self.vm.memory().clone();
-        let slot = Arc::new(Slot::new(
-            device,
-            memory,
-            line,
-            doorbell,
-            self.ender.clone(),
-            self.metrics,
-            name,
-        ));
-        self.windows.push(slot.clone());
-        Ok(slot)
-    }
 }
 
 /// Starts all threads, closes their filters, and then lets the guest run.
