@@ -140,9 +140,7 @@ impl<A: Application> Host<A> {
                 let height = self.next_height()?;
                 let _ = reply.send(Next::Start(Height(height), self.parameters(height)));
             }
-            AppMsg::GetHistoryMinHeight { reply } => {
-                let _ = reply.send(Height(1));
-            }
+            AppMsg::GetHistoryMinHeight { reply } => _ = reply.send(Height(1)),
             AppMsg::GetDecidedValues { range, reply } => {
                 let _ = reply.send(self.history(range.start().0, range.end().0)?);
             }
@@ -155,9 +153,7 @@ impl<A: Application> Host<A> {
             } => {
                 let _ = reply.send(self.synced(height, round, proposer, &value_bytes)?);
             }
-            AppMsg::ExtendVote { reply, .. } => {
-                let _ = reply.send(None);
-            }
+            AppMsg::ExtendVote { reply, .. } => _ = reply.send(None),
             AppMsg::VerifyVoteExtensions { extensions, reply, .. } => {
                 let _ = reply.send(extensions.into_iter().map(|(voter, ())| (voter, Ok(()))).collect());
             }
