@@ -1,62 +1,48 @@
-//! The agent put together: disks, then identity, then the link, then the loop that makes the machine match the chain.
+//! The agent put together: it starts, and then a loop makes the machine match the chain until the machine shuts down.
 
 mod disks;
 mod membership;
 mod network;
+mod start;
 
 use std::{
     collections::BTreeMap,
     convert::Infallible,
-    fs, io,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    io,
+    net::IpAddr,
     path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use chain_client::Author;
-use ledger::{Id, SigningKey};
-use node_api::{
-    image::FARM_MEDIA,
-    init::{GUESTS_MODULES_LOADED, PROGRAMS_VERIFIED},
-};
-use peer_link::{Endpoint, LinkKey, Protocols, Serving, protocol};
+use ledger::Id;
+use node_api::init::{GUESTS_MODULES_LOADED, PROGRAMS_VERIFIED};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::watch,
     task::JoinHandle,
 };
-use workload::EncryptionKey;
 
 use self::{
-    disks::{Disks, follow_home, step_storage, wait_for_home},
-    membership::{enrolment, spawn_member},
+    disks::{Disks, follow_home, step_storage},
     network::Network,
+    start::read_settings,
 };
 use crate::{
     capacity,
     console::{Console, Status},
-    grid::{
-        images::Images,
-        keeper::Keeper,
-        member::Me,
-        quota::Quota,
-        server::{MAX_LOGS, MAX_TUNNELS, Server, serve},
-        shared::Shared,
-        statement::Statement,
-    },
+    grid::{images::Images, shared::Shared, statement::Statement},
     guest_net,
-    heartbeat::{Heartbeat, Pace},
+    heartbeat::Heartbeat,
     home, identity,
     machine::{Vms, uptime},
     net::links,
-    pool::{MountError, Places},
+    pool::MountError,
     reconcile::{self, Desired, Reason, Wanted, Withheld},
     settings::{self, Settings},
     storage::Storage,
     text::chain,
-    vm::{RUN, VmId, registry::Live},
-    watch as guests,
+    vm::{VmId, registry::Live},
 };
 
 /// Pause between two reconcile cycles.
@@ -106,22 +92,6 @@ fn say(text: &str) {
     Console::new(Path::new(settings::DEFAULT_CONSOLE)).say(uptime(), text);
 }
 
-/// Reads the kernel command line and the farm's media, and says what is wrong with them.
-fn read_settings() -> Settings {
-    let command_line = fs::read_to_string("/proc/cmdline").unwrap_or_default();
-    let media = match fs::read(FARM_MEDIA) {
-        Ok(bytes) => serde_json::from_slice(&bytes)
-            .map_err(|error| say(&format!("farm media: {error}; ignored")))
-            .ok(),
-        Err(_) => None,
-    };
-    let (settings, problems) = settings::resolve(&settings::Raw::parse(&command_line), media.as_ref());
-    for problem in problems {
-        say(&problem.to_string());
-    }
-    settings
-}
-
 /// Runs the agent until the machine shuts down.
 ///
 /// # Errors
@@ -164,75 +134,6 @@ struct Agent {
 }
 
 impl Agent {
-    /// Everything up to the loop. Waits for a data disk for as long as it takes.
-    async fn start(settings: Settings) -> Result<(Self, Serving), AgentError> {
-        let socket = node_api::init::SOCKET.into();
-        let heartbeat = Heartbeat::start(socket, Pace::default()).map_err(io_error("start the heartbeat"))?;
-        let mut network = Network::start()?;
-        let mut storage = Storage::new(Places::default(), settings.erase.clone());
-        let (keys, record, home) = network.tend(wait_for_home(&mut storage, &heartbeat)).await?;
-        let link = LinkKey::from_seed(&keys.link_key().to_bytes());
-        let any = SocketAddr::from((Ipv4Addr::UNSPECIFIED, settings.port));
-        let endpoint = Endpoint::bind(&link, any).await?;
-        let encryption = EncryptionKey::from_seed(&keys.encryption_key().to_bytes());
-        let (public, id) = (keys.public(), keys.node());
-        say(&format!("identity {id}"));
-        let contracts = Keeper::open(home.join("contracts"), encryption).map_err(io_error("open the contracts"))?;
-        let shared = Arc::new(Shared::new(contracts));
-        let images = Images::open(endpoint.clone(), &home).await?;
-        let vms = Vms::adopt(Arc::clone(&shared), images.clone(), network.links.clone())
-            .map_err(io_error("find monitors"))?;
-        for (id, vm) in vms.live() {
-            say(&format!(
-                "adopted the running workload {id} in place {}",
-                vm.slot.number()
-            ));
-        }
-        let (statement, said) = watch::channel(None);
-        let (live, seen) = watch::channel(vms.live());
-        tokio::spawn(guests::run(Arc::clone(&shared), seen));
-        let server = Arc::new(Server {
-            shared: Arc::clone(&shared),
-            images: images.clone(),
-            run: RUN.into(),
-            live: live.subscribe(),
-            tunnels: Quota::new(MAX_TUNNELS),
-            logs: Quota::new(MAX_LOGS),
-        });
-        let protocols = Protocols::new().with(protocol::NODE, move |connection| serve(Arc::clone(&server), connection));
-        let serving = endpoint.serve(protocols);
-        let author = Author {
-            id,
-            key: SigningKey::from_seed(&keys.signing_key().to_bytes()),
-        };
-        let me = Me {
-            author,
-            keys: public,
-            enrolment: enrolment(&settings),
-        };
-        let (heights, height) = watch::channel(None);
-        spawn_member(&settings, endpoint, &home, me, &shared, &images, said, heights);
-        let agent = Self {
-            console: Console::new(&settings.console),
-            settings,
-            storage,
-            home: record,
-            network,
-            shared,
-            vms,
-            images,
-            collecting: None,
-            identity: id,
-            statement,
-            live,
-            rules: None,
-            heartbeat,
-            height,
-            complaints: BTreeMap::new(),
-        };
-        Ok((agent, serving))
-    }
-
     async fn reconcile_forever(&mut self) -> Result<Infallible, AgentError> {
         loop {
             self.cycle().await?;
