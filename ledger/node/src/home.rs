@@ -15,17 +15,18 @@ use std::{
     io::{self, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
-    time::{SystemTime, UNIX_EPOCH},
 };
 
 use ledger::{
-    Genesis, PublicKey, SigningKey, Timestamp, Tokens, Validator, ValidatorSet,
+    Genesis, PublicKey, SigningKey, Tokens, Validator, ValidatorSet,
     body::Entity,
     genesis::{GenesisEntity, GenesisError, Issuance},
     text::{Text, TextError},
 };
 use peer_link::LinkKey;
 use serde::{Deserialize, Serialize};
+
+use crate::Clock;
 
 /// Why the directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -152,7 +153,7 @@ impl Home {
         };
         let genesis = Genesis {
             name: Text::new(&options.name).map_err(HomeError::Name)?,
-            time: now(),
+            time: Clock::default().now(),
             block_interval_ms: options.interval_ms,
             validators: ValidatorSet::new(vec![validator]).map_err(GenesisError::Validators)?,
             entities,
@@ -222,11 +223,6 @@ fn random_seed() -> Result<[u8; 32], HomeError> {
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).map_err(HomeError::Randomness)?;
     Ok(seed)
-}
-
-fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
 fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, HomeError> {
