@@ -20,6 +20,8 @@ pub const PORT: u32 = 1024;
 pub const LOG_BYTES: usize = 256 * 1024;
 /// Most bytes of output in one [`Answer::Log`].
 pub const LOG_CHUNK: usize = 64 * 1024;
+/// Where a program is looked for when neither the image nor the workload says.
+pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// What a micro-VM is to run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

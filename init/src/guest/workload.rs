@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use node_api::guest::{Process, Workload};
+use node_api::guest::{DEFAULT_PATH, Process, Workload};
 
 use crate::supervise::{Backoff, Exit, Readiness, Restart, Spec, State};
 
@@ -24,9 +24,6 @@ pub const SPEC: Spec = Spec {
     liveness: None,
     stop: Duration::from_secs(10),
 };
-
-/// Where a program is looked for when the environment does not say.
-const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Why the workload cannot be started.
 #[derive(Debug, thiserror::Error)]

@@ -1,6 +1,6 @@
 //! From an image's configuration and a workload to the process that the guest runs.
 
-use node_api::guest::Process;
+use node_api::guest::{DEFAULT_PATH, Process};
 use serde::Deserialize;
 use workload::Workload;
 
@@ -34,9 +34,6 @@ pub enum ImageError {
     #[error("the image's user {0:?} is a name; give it as UID or UID:GID")]
     UserName(String),
 }
-
-/// Search path of an image that names none.
-const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Decides what runs: the workload's arguments replace the image's command, its environment is laid over the image's.
 ///
