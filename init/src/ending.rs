@@ -1,11 +1,17 @@
 //! The end of the machine: everything killed, everything unmounted, nothing lost.
 
-use std::{fs, thread, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    thread,
+    time::Duration,
+};
 
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+use node_api::mountinfo::mount_points;
 use rustix::{
     mount::{MountFlags, UnmountFlags, mount_remount, unmount},
     system::{RebootCommand, reboot},
@@ -81,12 +87,12 @@ pub fn kill_everything() {
 pub fn unmount_everything() {
     rustix::fs::sync();
     let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let mut targets: Vec<String> = table.lines().filter_map(mount_point).take(MOST_MOUNTS).collect();
+    let mut targets: Vec<PathBuf> = mount_points(&table).take(MOST_MOUNTS).collect();
     targets.reverse();
     for target in targets.iter().filter(|target| !is_kernels_own(target)) {
-        if unmount(target.as_str(), UnmountFlags::empty()).is_err() {
+        if unmount(target, UnmountFlags::empty()).is_err() {
             // What is not ours to change, such as a kernel file system, has no data to lose.
-            let _ = mount_remount(target.as_str(), MountFlags::RDONLY, "");
+            let _ = mount_remount(target, MountFlags::RDONLY, "");
         }
     }
     let _ = mount_remount("/", MountFlags::RDONLY, "");
@@ -108,22 +114,9 @@ pub fn now(end: End) -> ! {
     }
 }
 
-fn is_kernels_own(target: &str) -> bool {
-    let below = |top: &&str| target == *top || (*top != "/" && target.starts_with(&format!("{top}/")));
-    KERNELS_OWN.iter().any(below)
-}
-
-/// The fifth field of a line of mountinfo, with its octal escapes undone (proc(5)).
-fn mount_point(line: &str) -> Option<String> {
-    let field = line.split(' ').nth(4)?;
-    Some(
-        ["\\040", "\\011", "\\012", "\\134"]
-            .iter()
-            .zip([" ", "\t", "\n", "\\"])
-            .fold(field.to_owned(), |text, (escape, character)| {
-                text.replace(escape, character)
-            }),
-    )
+fn is_kernels_own(target: &Path) -> bool {
+    let own = |top: &&str| target == Path::new(top) || (*top != "/" && target.starts_with(top));
+    KERNELS_OWN.iter().any(own)
 }
 
 #[cfg(test)]
@@ -131,14 +124,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn mount_points_are_read_with_their_escapes() {
-        let line = r"36 35 98:0 /mnt1 /mnt\0402\134a rw,noatime master:1 - ext3 /dev/root rw";
-        assert_eq!(mount_point(line).unwrap(), r"/mnt 2\a");
-        assert_eq!(mount_point("short"), None);
-    }
-
-    #[test]
     fn data_is_unmounted_and_the_kernels_own_is_not() {
+        let is_kernels_own = |target: &str| is_kernels_own(Path::new(target));
         assert!(is_kernels_own("/") && is_kernels_own("/sys/fs/cgroup") && is_kernels_own("/dev"));
         assert!(!is_kernels_own("/data") && !is_kernels_own("/devices") && !is_kernels_own("/run"));
     }

@@ -8,6 +8,7 @@
 //! | [`vmm`] | `zos-agent` → `vmm` | JSON configuration on an inherited descriptor, control socket, a JSON object a line |
 //! | [`guest`] | `zos-agent` → `guest-init` | configuration disk, vsock port [`guest::PORT`], a JSON object a line |
 //! | [`image`] | the image builder → `init`, `zos-agent` | files of the image |
+//! | [`mountinfo`] | the kernel → `init`, `vmm` | `/proc/self/mountinfo` |
 //!
 //! Architecture invariant: this crate does no IO and knows no program; it holds shapes, units and bounds only.
 #![forbid(unsafe_code)]
@@ -18,4 +19,5 @@ pub mod init;
 pub mod line;
 pub mod manifest;
 pub mod milestone;
+pub mod mountinfo;
 pub mod vmm;

@@ -2,11 +2,9 @@
 //! afterwards the process holds its memory, the descriptors of the configuration, and nothing else.
 
 use std::{
-    ffi::OsString,
     fmt,
     fs::{File, OpenOptions},
     io::{self, Write},
-    os::unix::ffi::OsStringExt,
     path::{Path, PathBuf},
 };
 
@@ -15,6 +13,7 @@ use nix::{
     sched::CloneFlags,
     unistd::{Gid, Uid},
 };
+use node_api::mountinfo;
 use rustix::{
     mount::{MountFlags, MountPropagationFlags, UnmountFlags},
     process::{DumpableBehavior, Resource, Rlimit},
@@ -225,39 +224,13 @@ fn detach_mounts() -> io::Result<()> {
     Ok(())
 }
 
-/// The mount points in the kernel's table but the root, outermost first. Source: proc(5), fifth field.
+/// The mount points in the kernel's table but the root, outermost first.
 fn mount_points(table: &str) -> Vec<PathBuf> {
-    let mut places: Vec<PathBuf> = table
-        .lines()
-        .filter_map(|line| line.split(' ').nth(4))
-        .map(unescape)
+    let mut places: Vec<PathBuf> = mountinfo::mount_points(table)
+        .filter(|place| place != Path::new("/"))
         .collect();
-    places.retain(|place| place != Path::new("/"));
     places.sort();
     places
-}
-
-/// Undoes the three octal digits behind a backslash that stand for blanks and backslashes.
-fn unescape(field: &str) -> PathBuf {
-    let mut bytes = Vec::new();
-    let mut rest = field.as_bytes();
-    while let Some((first, tail)) = rest.split_first() {
-        let digits = tail.get(..3).and_then(|digits| std::str::from_utf8(digits).ok());
-        match digits
-            .and_then(|digits| u8::from_str_radix(digits, 8).ok())
-            .filter(|_| *first == b'\\')
-        {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = &tail[3..];
-            }
-            None => {
-                bytes.push(*first);
-                rest = tail;
-            }
-        }
-    }
-    PathBuf::from(OsString::from_vec(bytes))
 }
 
 fn refuse_tracing() -> io::Result<()> {
