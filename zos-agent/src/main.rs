@@ -18,12 +18,7 @@ fn main() -> ExitCode {
         .without_time()
         .with_writer(std::io::stderr)
         .init();
-    // A panic in any task ends the process, whatever the profile says: nothing goes on with half of its parts.
-    let report = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |bug| {
-        report(bug);
-        std::process::abort();
-    }));
+    abort_on_panic::install();
     raise_descriptor_limit();
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,

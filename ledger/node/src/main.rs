@@ -59,12 +59,7 @@ fn parse_entity(text: &str) -> Result<(PathBuf, Tokens), String> {
 }
 
 fn main() -> ExitCode {
-    // A panic in any task ends the process, whatever the profile says: nothing goes on with half of its parts.
-    let report = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |bug| {
-        report(bug);
-        std::process::abort();
-    }));
+    abort_on_panic::install();
     let filter = EnvFilter::try_from_env("LEDGERD_LOG").unwrap_or_else(|_| EnvFilter::new("warn,ledger_node=info"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
