@@ -5,26 +5,23 @@ use std::{
     future::Future,
     net::{IpAddr, Ipv6Addr},
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
 use iroh::endpoint::{Incoming, IncomingAddr};
 use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
     task::{JoinHandle, JoinSet},
     time::timeout,
 };
 use tracing::{debug, warn};
 
-use crate::{Connection, PeerId};
+use crate::{
+    Connection, PeerId, Share, Shares,
+    handshake::{Closed, Handshakes},
+};
 
-/// Most handshakes under way at once; beyond it new ones are refused.
-pub const MAX_HANDSHAKES: usize = 64;
-/// Handshakes under way from which on whoever begins another must show first that it receives what is sent to its address
-/// (RFC 9000, section 8.1.2). Until then whoever forges addresses can keep handshakes busy for their deadline.
-const HANDSHAKES_ON_TRUST: usize = 16;
-/// Most handshakes under way from one address, counted as with connections, once addresses have to be shown.
-const MAX_HANDSHAKES_PER_ADDRESS: usize = 8;
 /// Most accepted connections at once; beyond it new ones are closed.
 pub const MAX_CONNECTIONS: usize = 512;
 /// Most accepted connections of one peer at once; beyond it its new ones are closed.
@@ -93,45 +90,41 @@ impl Drop for Serving {
     }
 }
 
-/// How many connections are open, in all, for each peer and for each address.
-#[derive(Default)]
-struct Census(Mutex<Open>);
-
-#[derive(Default)]
-struct Open {
-    total: usize,
-    of_peers: BTreeMap<PeerId, usize>,
-    of_addresses: BTreeMap<IpAddr, usize>,
+/// Counts open connections: in all, of each peer and from each network.
+#[derive(Debug)]
+struct Census {
+    all: Arc<Semaphore>,
+    peers: Shares<PeerId>,
+    networks: Shares<IpAddr>,
 }
 
-/// One counted connection; uncounted when dropped.
+/// One open connection; counted until it is dropped.
+#[derive(Debug)]
 struct Counted {
-    census: Arc<Census>,
-    peer: PeerId,
-    address: Option<IpAddr>,
+    _one: OwnedSemaphorePermit,
+    _of_peer: Share<PeerId>,
+    _of_network: Option<Share<IpAddr>>,
+}
+
+impl Default for Census {
+    fn default() -> Self {
+        Self {
+            all: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
+            peers: Shares::new(MAX_CONNECTIONS_PER_PEER),
+            networks: Shares::new(MAX_CONNECTIONS_PER_ADDRESS),
+        }
+    }
 }
 
 impl Census {
-    fn admit(self: &Arc<Self>, peer: PeerId, address: Option<IpAddr>) -> Option<Counted> {
-        let address = address.map(network);
-        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let of_peer = open.of_peers.get(&peer).copied().unwrap_or(0);
-        let of_address = address.and_then(|address| open.of_addresses.get(&address).copied());
-        if open.total >= MAX_CONNECTIONS
-            || of_peer >= MAX_CONNECTIONS_PER_PEER
-            || of_address.unwrap_or(0) >= MAX_CONNECTIONS_PER_ADDRESS
-        {
-            return None;
-        }
-        open.total += 1;
-        *open.of_peers.entry(peer).or_default() += 1;
-        if let Some(address) = address {
-            *open.of_addresses.entry(address).or_default() += 1;
-        }
+    fn admit(&self, peer: PeerId, network: Option<IpAddr>) -> Option<Counted> {
         Some(Counted {
-            census: Arc::clone(self),
-            peer,
-            address,
+            _one: Arc::clone(&self.all).try_acquire_owned().ok()?,
+            _of_peer: self.peers.take(peer)?,
+            _of_network: match network {
+                Some(network) => Some(self.networks.take(network)?),
+                None => None,
+            },
         })
     }
 }
@@ -144,117 +137,30 @@ fn network(address: IpAddr) -> IpAddr {
     }
 }
 
-impl Drop for Counted {
-    fn drop(&mut self) {
-        let mut open = self.census.0.lock().unwrap_or_else(PoisonError::into_inner);
-        open.total = open.total.saturating_sub(1);
-        uncount(&mut open.of_peers, &self.peer);
-        if let Some(address) = &self.address {
-            uncount(&mut open.of_addresses, address);
-        }
-    }
-}
-
-fn uncount<K: Ord>(counts: &mut BTreeMap<K, usize>, key: &K) {
-    match counts.get_mut(key) {
-        Some(count) if *count > 1 => *count -= 1,
-        _ => _ = counts.remove(key),
-    }
-}
-
 pub(crate) fn spawn(endpoint: iroh::Endpoint, protocols: Protocols) -> Serving {
     Serving(tokio::spawn(run(endpoint, protocols)))
 }
 
-/// What becomes of one who knocks.
-#[derive(Debug, PartialEq, Eq)]
-enum Door {
-    /// The handshake begins.
-    Open,
-    /// It must show its address first.
-    Retry,
-    /// It is refused.
-    Shut,
-}
-
-/// Handshakes under way, in all and for each network.
-#[derive(Debug, Default)]
-struct Handshakes {
-    total: usize,
-    of_networks: BTreeMap<IpAddr, usize>,
-}
-
-impl Handshakes {
-    fn door(&self, network: Option<IpAddr>, is_shown: bool) -> Door {
-        let of_network = network.and_then(|network| self.of_networks.get(&network).copied());
-        match (self.total, is_shown) {
-            (MAX_HANDSHAKES.., _) => Door::Shut,
-            (..HANDSHAKES_ON_TRUST, _) => Door::Open,
-            (_, false) => Door::Retry,
-            (_, true) if of_network.unwrap_or(0) >= MAX_HANDSHAKES_PER_ADDRESS => Door::Shut,
-            (_, true) => Door::Open,
-        }
-    }
-}
-
-/// One counted handshake; uncounted when dropped.
-#[derive(Debug)]
-struct Handshake {
-    handshakes: Arc<Mutex<Handshakes>>,
-    network: Option<IpAddr>,
-}
-
-impl Handshake {
-    /// Lets one in, or says what it has to do.
-    fn begin(handshakes: &Arc<Mutex<Handshakes>>, network: Option<IpAddr>, is_shown: bool) -> Result<Self, Door> {
-        let mut under_way = handshakes.lock().unwrap_or_else(PoisonError::into_inner);
-        match under_way.door(network, is_shown) {
-            Door::Open => {}
-            closed => return Err(closed),
-        }
-        under_way.total += 1;
-        if let Some(network) = network {
-            *under_way.of_networks.entry(network).or_default() += 1;
-        }
-        drop(under_way);
-        Ok(Self {
-            handshakes: Arc::clone(handshakes),
-            network,
-        })
-    }
-}
-
-impl Drop for Handshake {
-    fn drop(&mut self) {
-        let mut under_way = self.handshakes.lock().unwrap_or_else(PoisonError::into_inner);
-        under_way.total = under_way.total.saturating_sub(1);
-        if let Some(network) = &self.network {
-            uncount(&mut under_way.of_networks, network);
-        }
-    }
-}
-
 async fn run(endpoint: iroh::Endpoint, protocols: Protocols) {
-    let handshakes = Arc::new(Mutex::new(Handshakes::default()));
+    let handshakes = Handshakes::default();
     let census = Arc::new(Census::default());
     let mut running = JoinSet::new();
     loop {
         tokio::select! {
             incoming = endpoint.accept() => {
                 let Some(incoming) = incoming else { break };
-                let address = match incoming.remote_addr() {
-                    IncomingAddr::Ip(address) => Some(address.ip()),
+                let network = match incoming.remote_addr() {
+                    IncomingAddr::Ip(address) => Some(network(address.ip())),
                     _ => None,
                 };
-                let begun = Handshake::begin(&handshakes, address.map(network), incoming.remote_addr_validated());
-                let handshake = match begun {
+                let handshake = match handshakes.begin(network, incoming.remote_addr_validated()) {
                     Ok(handshake) => handshake,
-                    Err(Door::Retry) => {
+                    Err(Closed::Retry) => {
                         // It fails only for one that has shown its address, which this one has not.
                         let _ = incoming.retry();
                         continue;
                     }
-                    Err(_) => {
+                    Err(Closed::Full) => {
                         incoming.refuse();
                         continue;
                     }
@@ -264,7 +170,7 @@ async fn run(endpoint: iroh::Endpoint, protocols: Protocols) {
                     let connection = shake_hands(incoming).await;
                     drop(handshake);
                     if let Some(connection) = connection {
-                        answer(connection, address, endpoint, &protocols, &census).await;
+                        answer(connection, network, endpoint, &protocols, &census).await;
                     }
                 });
             }
@@ -290,16 +196,16 @@ async fn shake_hands(incoming: Incoming) -> Option<iroh::endpoint::Connection> {
 
 async fn answer(
     connection: iroh::endpoint::Connection,
-    address: Option<IpAddr>,
+    network: Option<IpAddr>,
     endpoint: iroh::Endpoint,
     protocols: &Protocols,
-    census: &Arc<Census>,
+    census: &Census,
 ) {
     let peer = connection.remote_id().into();
     let Some(handler) = protocols.handlers.get(connection.alpn()) else {
         return;
     };
-    let Some(_counted) = census.admit(peer, address) else {
+    let Some(_counted) = census.admit(peer, network) else {
         warn!(%peer, "too many connections, new one refused");
         connection.close(CODE_BUSY.into(), b"too many connections");
         return;
@@ -320,7 +226,7 @@ mod tests {
 
     #[test]
     fn one_peer_cannot_take_all_connections_and_gets_its_own_back() {
-        let census = Arc::new(Census::default());
+        let census = Census::default();
         let (greedy, other) = (peer(1), peer(2));
         let mut held: Vec<_> = (0..MAX_CONNECTIONS_PER_PEER)
             .map(|_| census.admit(greedy, None).unwrap())
@@ -330,35 +236,8 @@ mod tests {
         held.pop();
         assert!(census.admit(greedy, None).is_some());
         held.clear();
-        let open = census.0.lock().unwrap();
-        assert!(open.total == 0 && open.of_peers.is_empty());
-    }
-
-    #[test]
-    fn forged_addresses_cannot_shut_the_door_to_those_who_show_theirs() {
-        let handshakes = Arc::default();
-        let forged = |number: u8| Some(IpAddr::from([192, 0, 2, number]));
-        let mut held = Vec::new();
-        for number in 0..=255 {
-            match Handshake::begin(&handshakes, forged(number), false) {
-                Ok(handshake) => held.push(handshake),
-                Err(door) => assert_eq!(door, Door::Retry, "{number}"),
-            }
-        }
-        assert_eq!(held.len(), HANDSHAKES_ON_TRUST);
-        let honest: IpAddr = "198.51.100.1".parse().unwrap();
-        for _ in 0..MAX_HANDSHAKES_PER_ADDRESS {
-            held.push(Handshake::begin(&handshakes, Some(honest), true).unwrap());
-        }
-        assert_eq!(
-            Handshake::begin(&handshakes, Some(honest), true).unwrap_err(),
-            Door::Shut,
-            "one address has its share"
-        );
-        held.push(Handshake::begin(&handshakes, forged(9), true).unwrap());
-        held.clear();
-        let left = handshakes.lock().unwrap();
-        assert!(left.total == 0 && left.of_networks.is_empty());
+        let many: Vec<_> = (0..).map_while(|seed| census.admit(peer(seed), None)).collect();
+        assert_eq!(many.len(), MAX_CONNECTIONS);
     }
 
     #[test]
@@ -369,15 +248,14 @@ mod tests {
         ]
         .map(|(a, b, c)| (a.parse().unwrap(), b.parse().unwrap(), c.parse().unwrap()))
         {
-            let census = Arc::new(Census::default());
+            let census = Census::default();
             let held: Vec<_> = (0..MAX_CONNECTIONS_PER_ADDRESS)
-                .map(|seed| census.admit(peer(seed), Some(greedy)).unwrap())
+                .map(|seed| census.admit(peer(seed), Some(network(greedy))).unwrap())
                 .collect();
-            assert!(census.admit(peer(9_999), Some(also)).is_none());
-            assert!(census.admit(peer(9_999), Some(other)).is_some());
+            assert!(census.admit(peer(9_999), Some(network(also))).is_none());
+            assert!(census.admit(peer(9_999), Some(network(other))).is_some());
             drop(held);
-            assert!(census.admit(peer(9_999), Some(also)).is_some());
-            assert!(census.0.lock().unwrap().of_addresses.is_empty());
+            assert!(census.admit(peer(9_999), Some(network(also))).is_some());
         }
     }
 }

@@ -22,14 +22,14 @@ mod connection;
 mod endpoint;
 mod fetch;
 mod frame;
+mod handshake;
 mod identity;
 mod pool;
 pub mod protocol;
 mod reach;
+mod shares;
 
-pub use accept::{
-    MAX_CONNECTIONS, MAX_CONNECTIONS_PER_ADDRESS, MAX_CONNECTIONS_PER_PEER, MAX_HANDSHAKES, Protocols, Serving,
-};
+pub use accept::{MAX_CONNECTIONS, MAX_CONNECTIONS_PER_ADDRESS, MAX_CONNECTIONS_PER_PEER, Protocols, Serving};
 pub use backoff::Backoff;
 pub use blobs::{BlobError, BlobHash, BlobPolicy, BlobStore};
 pub use connection::{Connection, Limits, ReadHalf, Stream, WriteHalf, serve_calls, serve_requests};
@@ -38,3 +38,4 @@ pub use fetch::{BlobSource, FetchFuture, Progress};
 pub use frame::{LinkError, read_frame, write_frame};
 pub use identity::{AddressError, LinkKey, MAX_ADDRESSES, PeerAddress, PeerId};
 pub use pool::{Connections, MAX_KNOWN_PEERS};
+pub use shares::{Share, Shares};

@@ -1,15 +1,14 @@
 //! Driving the farmer's side: answering requests with nobody present.
 
 use ledger::{
-    Kind,
+    Id, Kind,
     body::{Assignments, Entity, Farm, Image, Node, Terms},
 };
-use peer_link::{Connection, Limits, LinkError, PeerId, Stream, serve_requests};
+use peer_link::{Connection, Limits, LinkError, PeerId, Share, Stream, serve_requests};
 use tracing::info;
 
 use super::{
     Bot, BotError,
-    door::Guest,
     negotiate::{Clock, next_input},
 };
 use crate::{
@@ -88,7 +87,7 @@ impl Bot {
     }
 
     /// Looks at the rest: what is offered for a request, if anything.
-    async fn check(&self, request: &Request, peer: PeerId, guest: &mut Option<Guest>) -> Result<Ask, Reason> {
+    async fn check(&self, request: &Request, peer: PeerId, guest: &mut Option<Share<Id>>) -> Result<Ask, Reason> {
         let (policy, customer) = self.admit(request, peer).await?;
         if guest.is_none() {
             *guest = self.shared.door.enter(request.customer);

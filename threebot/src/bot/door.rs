@@ -1,11 +1,9 @@
 //! How many negotiations a farmer's bot holds at once, in all and with one customer.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::sync::Arc;
 
 use ledger::Id;
+use peer_link::{Share, Shares};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Most negotiations at once; whoever asks then is told to come again.
@@ -17,21 +15,14 @@ const MOST_OF_ONE: usize = 4;
 #[derive(Debug, Clone)]
 pub(super) struct Door {
     slots: Arc<Semaphore>,
-    customers: Arc<Mutex<BTreeMap<Id, usize>>>,
-}
-
-/// A negotiation with a customer who is known; counted until it is dropped.
-#[derive(Debug)]
-pub(super) struct Guest {
-    door: Door,
-    customer: Id,
+    customers: Shares<Id>,
 }
 
 impl Default for Door {
     fn default() -> Self {
         Self {
             slots: Arc::new(Semaphore::new(MOST)),
-            customers: Arc::default(),
+            customers: Shares::new(MOST_OF_ONE),
         }
     }
 }
@@ -43,29 +34,8 @@ impl Door {
     }
 
     /// Lets a customer in whose link is its own, unless it has enough negotiations under way.
-    pub(super) fn enter(&self, customer: Id) -> Option<Guest> {
-        let mut customers = self.customers.lock().unwrap_or_else(PoisonError::into_inner);
-        let of_this = customers.entry(customer).or_default();
-        if *of_this >= MOST_OF_ONE {
-            return None;
-        }
-        *of_this += 1;
-        Some(Guest {
-            door: self.clone(),
-            customer,
-        })
-    }
-}
-
-impl Drop for Guest {
-    fn drop(&mut self) {
-        let mut customers = self.door.customers.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(of_this) = customers.get_mut(&self.customer) {
-            *of_this -= 1;
-            if *of_this == 0 {
-                customers.remove(&self.customer);
-            }
-        }
+    pub(super) fn enter(&self, customer: Id) -> Option<Share<Id>> {
+        self.customers.take(customer)
     }
 }
 
@@ -83,7 +53,6 @@ mod tests {
         guests.pop();
         assert!(door.enter(id(1)).is_some());
         drop(guests);
-        assert!(door.customers.lock().unwrap().is_empty());
         let all: Vec<_> = (0..MOST).map(|_| door.knock().unwrap()).collect();
         assert!(door.knock().is_none());
         drop(all);

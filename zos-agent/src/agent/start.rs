@@ -10,7 +10,7 @@ use std::{
 use chain_client::Author;
 use ledger::SigningKey;
 use node_api::image::FARM_MEDIA;
-use peer_link::{Endpoint, LinkKey, Protocols, Serving, protocol};
+use peer_link::{Endpoint, LinkKey, Protocols, Serving, Shares, protocol};
 use tokio::sync::watch;
 use workload::EncryptionKey;
 
@@ -28,7 +28,6 @@ use crate::{
         images::Images,
         keeper::Keeper,
         member::Me,
-        quota::Quota,
         server::{MAX_LOGS, MAX_TUNNELS, Server, serve},
         shared::Shared,
     },
@@ -135,8 +134,8 @@ fn serve_customers(
         images: images.clone(),
         run: RUN.into(),
         live,
-        tunnels: Quota::new(MAX_TUNNELS),
-        logs: Quota::new(MAX_LOGS),
+        tunnels: Shares::new(MAX_TUNNELS),
+        logs: Shares::new(MAX_LOGS),
     });
     let protocols = Protocols::new().with(protocol::NODE, move |connection| serve(Arc::clone(&server), connection));
     endpoint.serve(protocols)

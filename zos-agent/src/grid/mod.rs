@@ -18,7 +18,6 @@ pub mod images;
 pub mod keeper;
 pub mod member;
 pub mod process;
-pub mod quota;
 pub mod server;
 pub mod shared;
 pub mod shelf;

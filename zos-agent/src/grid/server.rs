@@ -4,14 +4,13 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use ledger::{Id, text::Text};
 use node_api::guest::Workload;
-use peer_link::{Connection, Limits, LinkError, PeerId, Stream, serve_requests};
+use peer_link::{Connection, Limits, LinkError, PeerId, Shares, Stream, serve_requests};
 use tokio::{net::TcpStream, sync::watch, time::timeout};
 use workload::node::{Answer, MAX_ANSWER, MAX_REQUEST, Request, State};
 
 use super::{
     docket::{Entry, vm_id},
     images::Images,
-    quota::Quota,
     shared::Shared,
     tunnel,
 };
@@ -44,9 +43,9 @@ pub struct Server {
     /// The VMs that run now.
     pub live: watch::Receiver<BTreeMap<VmId, Live>>,
     /// Tunnels that are open: [`MAX_TUNNELS`].
-    pub tunnels: Quota,
+    pub tunnels: Shares<Id>,
     /// Questions for output that are being answered: [`MAX_LOGS`]. Each takes a thread for up to five seconds.
-    pub logs: Quota,
+    pub logs: Shares<Id>,
 }
 
 /// Answers one peer until its connection ends.
