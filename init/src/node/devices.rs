@@ -6,7 +6,7 @@ use std::{
     io,
     os::fd::{AsFd, BorrowedFd},
     path::Path,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -43,94 +43,139 @@ const READY_PATIENCE: Duration = Duration::from_secs(5);
 /// # Errors
 /// When there can be no thread.
 pub fn load_in_background(image: Arc<Image>, ready: Arc<EventFd>, findings: Findings) -> io::Result<()> {
-    background::start("devices", move || match load(image, &ready) {
+    background::start("devices", move || match run(image, &ready) {
         Ok(()) => {}
         Err(damage) => findings.send(damage),
     })
 }
 
-fn load(image: Arc<Image>, ready: &EventFd) -> Result<(), Damage> {
-    let hotplug = Hotplug::open()
-        .map_err(|error| console::say_error("listen for devices", &error))
-        .ok();
-    let loader = Loader::open(image, &super::command_line())?;
-    // A driver's device may be a bus with devices of its own; those are served while other drivers still wait.
-    let appeared = || {
-        hotplug
-            .as_ref()
-            .and_then(|hotplug| heard_within(hotplug, Duration::ZERO))
-            .unwrap_or_default()
-    };
-    let later = Mutex::new(BTreeSet::new());
-    let urgent = |devices: BTreeSet<String>| {
-        let (urgent, others): (BTreeSet<_>, BTreeSet<_>) = devices.into_iter().partition(|device| is_urgent(device));
-        later.lock().unwrap_or_else(PoisonError::into_inner).extend(others);
-        loader.wanted(&urgent)
-    };
-    let more = || urgent(appeared());
-    // First and for themselves, or they would share the processor with the drivers of devices that nobody waits for.
-    let mut loaded = finish(loader.load(loader.listed(NODE_MODULES)?, more))?;
-    loaded += finish(loader.load(urgent(hotplug::devices(Path::new(SYS))), more))?;
-    for _ in 0..MOST_ROUNDS {
-        let Some(added) = hotplug.as_ref().and_then(|hotplug| heard_within(hotplug, SETTLED)) else {
-            break;
-        };
-        loaded += finish(loader.load(urgent(added), more))?;
-    }
-    console::say(&format!("modules loaded ({loaded})"));
-    // Not before: checksum modules ask for faster variants of theirs while they are loaded, each time in vain.
-    if let Err(error) = modprobe::offer() {
-        console::say_error("offer modules to the kernel", &error);
-    }
-    mark(MODULES_LOADED);
+fn run(image: Arc<Image>, ready: &EventFd) -> Result<(), Damage> {
+    let devices = Devices::listen(image)?;
+    devices.load_urgent()?;
+    devices.follow_until_ready(ready)?;
+    devices.load_rest()?;
+    devices.follow_forever()
+}
 
-    let more = || loader.wanted(&appeared());
-    let load_for = |devices: &BTreeSet<String>| -> Result<(), Damage> {
-        let loaded = finish(loader.load(loader.wanted(devices), more))?;
+/// The machine's devices and what they are driven by.
+struct Devices {
+    /// Absent when the kernel does not say which devices appear.
+    hotplug: Option<Hotplug>,
+    loader: Loader,
+    /// Devices that wait until the node is ready.
+    later: Mutex<BTreeSet<String>>,
+}
+
+impl Devices {
+    fn listen(image: Arc<Image>) -> Result<Self, Damage> {
+        // Before anything is looked at, so that no device falls between.
+        let hotplug = Hotplug::open()
+            .map_err(|error| console::say_error("listen for devices", &error))
+            .ok();
+        Ok(Self {
+            hotplug,
+            loader: Loader::open(image, &super::command_line())?,
+            later: Mutex::default(),
+        })
+    }
+
+    /// What the node itself needs, and the drivers of the disks and network interfaces that are there.
+    fn load_urgent(&self) -> Result<(), Damage> {
+        // A driver's device may be a bus with devices of its own; those are served while other drivers still wait.
+        let more = || self.urgent(self.appeared());
+        // First and for themselves, or they would share the processor with the drivers of devices that nobody waits for.
+        let mut loaded = finish(self.loader.load(self.loader.listed(NODE_MODULES)?, more))?;
+        loaded += finish(self.loader.load(self.urgent(hotplug::devices(Path::new(SYS))), more))?;
+        for _ in 0..MOST_ROUNDS {
+            let Some(added) = self.heard_within(SETTLED) else {
+                break;
+            };
+            loaded += finish(self.loader.load(self.urgent(added), more))?;
+        }
+        console::say(&format!("modules loaded ({loaded})"));
+        // Not before: checksum modules ask for faster variants of theirs while they are loaded, each time in vain.
+        if let Err(error) = modprobe::offer() {
+            console::say_error("offer modules to the kernel", &error);
+        }
+        mark(MODULES_LOADED);
+        Ok(())
+    }
+
+    /// Serves devices that appear until the node is ready, or for [`READY_PATIENCE`].
+    fn follow_until_ready(&self, ready: &EventFd) -> Result<(), Damage> {
+        let latest = Monotonic::now().plus(READY_PATIENCE);
+        let mut descriptors: Vec<BorrowedFd<'_>> = vec![ready.as_fd()];
+        descriptors.extend(self.hotplug.as_ref().map(AsFd::as_fd));
+        loop {
+            let left = latest.since(Monotonic::now());
+            let readable = wait::any_readable(&descriptors, left);
+            if readable.first() == Some(&true) || left.is_zero() {
+                return Ok(());
+            }
+            self.load_for(&self.appeared())?;
+        }
+    }
+
+    /// What guests, the processor and devices that could wait need.
+    fn load_rest(&self) -> Result<(), Damage> {
+        let mut wanted = self.loader.listed(GUESTS_MODULES)?;
+        wanted.extend(self.loader.wanted(&hotplug::processor(Path::new(SYS))));
+        wanted.extend(self.loader.wanted(&std::mem::take(&mut *self.later())));
+        let more = || self.loader.wanted(&self.appeared());
+        let loaded = finish(self.loader.load(wanted, more))?;
+        console::say(&format!("all modules loaded ({loaded})"));
+        mark(GUESTS_MODULES_LOADED);
+        sys::trim_heap();
+        Ok(())
+    }
+
+    fn follow_forever(&self) -> Result<(), Damage> {
+        while self.hotplug.is_some() {
+            if let Some(added) = self.heard_within(Duration::from_secs(60)) {
+                self.load_for(&added)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Loads what devices that have appeared want.
+    fn load_for(&self, devices: &BTreeSet<String>) -> Result<(), Damage> {
+        let more = || self.loader.wanted(&self.appeared());
+        let loaded = finish(self.loader.load(self.loader.wanted(devices), more))?;
         if loaded > 0 {
             console::say(&format!("modules loaded for a new device ({loaded})"));
             sys::trim_heap();
         }
         Ok(())
-    };
-    let latest = Monotonic::now().plus(READY_PATIENCE);
-    while !is_ready_before(ready, hotplug.as_ref(), latest) {
-        load_for(&appeared())?;
     }
-    let mut rest = loader.listed(GUESTS_MODULES)?;
-    rest.extend(loader.wanted(&hotplug::processor(Path::new(SYS))));
-    rest.extend(loader.wanted(&later.into_inner().unwrap_or_else(PoisonError::into_inner)));
-    let loaded = finish(loader.load(rest, more))?;
-    console::say(&format!("all modules loaded ({loaded})"));
-    mark(GUESTS_MODULES_LOADED);
-    sys::trim_heap();
 
-    let Some(hotplug) = &hotplug else { return Ok(()) };
-    loop {
-        if let Some(added) = heard_within(hotplug, Duration::from_secs(60)) {
-            load_for(&added)?;
+    /// The modules that the urgent ones of these devices want; the others are kept for later.
+    fn urgent(&self, devices: BTreeSet<String>) -> BTreeSet<String> {
+        let (urgent, others): (BTreeSet<_>, BTreeSet<_>) = devices.into_iter().partition(|device| is_urgent(device));
+        self.later().extend(others);
+        self.loader.wanted(&urgent)
+    }
+
+    fn later(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.later.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Modaliases of devices that have appeared meanwhile.
+    fn appeared(&self) -> BTreeSet<String> {
+        self.heard_within(Duration::ZERO).unwrap_or_default()
+    }
+
+    /// Modaliases of devices that appeared, or `None` when the time passed without any.
+    fn heard_within(&self, patience: Duration) -> Option<BTreeSet<String>> {
+        let hotplug = self.hotplug.as_ref()?;
+        if !wait::readable(hotplug.as_fd(), patience) {
+            return None;
         }
+        Some(match hotplug.heard() {
+            Heard::Devices(added) => added,
+            Heard::Lost => hotplug::devices(Path::new(SYS)),
+        })
     }
-}
-
-/// Waits until the node is ready, a device appears, or the time has come; `false` for the device.
-fn is_ready_before(ready: &EventFd, hotplug: Option<&Hotplug>, latest: Monotonic) -> bool {
-    let left = latest.since(Monotonic::now());
-    let mut descriptors: Vec<BorrowedFd<'_>> = vec![ready.as_fd()];
-    descriptors.extend(hotplug.map(AsFd::as_fd));
-    let readable = wait::any_readable(&descriptors, left);
-    readable.first() == Some(&true) || left.is_zero()
-}
-
-/// Modaliases of devices that appeared, or `None` when the time passed without any.
-fn heard_within(hotplug: &Hotplug, patience: Duration) -> Option<BTreeSet<String>> {
-    if !wait::readable(hotplug.as_fd(), patience) {
-        return None;
-    }
-    Some(match hotplug.heard() {
-        Heard::Devices(added) => added,
-        Heard::Lost => hotplug::devices(Path::new(SYS)),
-    })
 }
 
 /// Says what went wrong. A damaged module refuses the image; any other fault costs its device alone.
