@@ -61,25 +61,9 @@ async fn two_bots_agree_and_the_workload_runs_until_it_is_cancelled() {
     let workload = workload::open(&sealed, &machine.encryption).unwrap();
     assert_eq!(workload.env, [("TOKEN".to_owned(), "hush".to_owned())]);
 
-    // The node fetches the image from the customer's bot.
     let published = chain.version::<ledger::body::Image>(agreed.image.1).await.unwrap();
     assert_eq!(published.record.id.to_string(), image["id"].as_str().unwrap());
-    let status = customer.json(&["status"]);
-    // It listens on all addresses and names one that can be dialled.
-    let provider: peer_link::PeerAddress = status["link"].as_str().unwrap().parse().unwrap();
-    assert!(
-        provider.addresses().iter().all(|at| !at.ip().is_unspecified()),
-        "{provider}"
-    );
-    let store = BlobStore::open(&market.directory.path().join("node-blobs"))
-        .await
-        .unwrap();
-    let root = BlobHash::from(*published.body.root.hash.as_bytes());
-    let fetched = store
-        .fetch(&machine.endpoint, root, 1 << 30, &[provider], &|_, _| ())
-        .await
-        .unwrap();
-    assert_eq!(fetched, published.body.root.size);
+    node_fetches(&market, &machine, &published.body).await;
 
     assert_eq!(customer.done(&["logs", "web"]), "hello");
     tunnel(&market);
@@ -107,6 +91,23 @@ async fn two_bots_agree_and_the_workload_runs_until_it_is_cancelled() {
     let Market { farmer, customer, .. } = market;
     customer.terminate();
     farmer.terminate();
+}
+
+/// The node fetches the image from the customer's bot, at the address that it names.
+async fn node_fetches(market: &Market, machine: &Machine, image: &ledger::body::Image) {
+    let status = market.customer.json(&["status"]);
+    let provider: peer_link::PeerAddress = status["link"].as_str().unwrap().parse().unwrap();
+    // It listens on all addresses and names one that can be dialled.
+    let can_be_dialled = provider.addresses().iter().all(|at| !at.ip().is_unspecified());
+    assert!(can_be_dialled, "{provider}");
+    let place = market.directory.path().join("node-blobs");
+    let store = BlobStore::open(&place).await.unwrap();
+    let root = BlobHash::from(*image.root.hash.as_bytes());
+    let fetched = store
+        .fetch(&machine.endpoint, root, 1 << 30, &[provider], &|_, _| ())
+        .await
+        .unwrap();
+    assert_eq!(fetched, image.root.size);
 }
 
 fn tunnel(market: &Market) {

@@ -245,31 +245,32 @@ mod tests {
     use super::*;
     use crate::InitOptions;
 
-    #[tokio::test(flavor = "multi_thread")]
-    async fn a_validator_whose_link_is_lost_fails_by_itself() {
+    /// A chain of its own, of one validator.
+    fn home(interval_ms: u32) -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
         let init = InitOptions {
             name: "test".into(),
-            interval_ms: 200,
+            interval_ms,
             entities: vec![],
         };
         Home::init(folder.path(), &init).unwrap();
+        folder
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_validator_whose_link_is_lost_fails_by_itself() {
+        let folder = home(200);
         let loopback = ([127, 0, 0, 1], 0).into();
         let mut running = run(RunOptions::new(folder.path().to_owned(), loopback)).await.unwrap();
         running.endpoint.close().await;
         let failed = tokio::time::timeout(Duration::from_secs(20), running.failed()).await;
         assert!(matches!(failed, Ok(Err(RunError::LinkLost))), "{failed:?}");
     }
+
     #[tokio::test(flavor = "multi_thread")]
     async fn a_clock_that_is_behind_the_chain_is_waited_for_and_makes_no_block() {
         use std::sync::atomic::{AtomicU64, Ordering};
-        let folder = tempfile::tempdir().unwrap();
-        let init = InitOptions {
-            name: "test".into(),
-            interval_ms: 100,
-            entities: vec![],
-        };
-        Home::init(folder.path(), &init).unwrap();
+        let folder = home(100);
         let behind_ms = Arc::new(AtomicU64::new(0));
         let start = || {
             let behind_ms = Arc::clone(&behind_ms);
@@ -305,15 +306,10 @@ mod tests {
         assert!(caught_up.is_ok());
         running.stop().await.unwrap();
     }
+
     #[tokio::test(flavor = "multi_thread")]
     async fn the_printed_address_is_one_that_others_can_dial_or_the_advertised_one() {
-        let folder = tempfile::tempdir().unwrap();
-        let init = InitOptions {
-            name: "test".into(),
-            interval_ms: 200,
-            entities: vec![],
-        };
-        Home::init(folder.path(), &init).unwrap();
+        let folder = home(200);
         let everywhere = RunOptions::new(folder.path().to_owned(), ([0, 0, 0, 0], 0).into());
         let running = run(everywhere.clone()).await.unwrap();
         let addresses = running.address().addresses();
