@@ -6,18 +6,19 @@ use ledger::Timestamp;
 
 /// The time of the newest verified header, and when it came.
 #[derive(Debug, Default)]
-pub(crate) struct ChainClock(Option<(Timestamp, Instant)>);
+pub struct ChainClock(Option<(Timestamp, Instant)>);
 
 impl ChainClock {
     /// A header of `time` was verified at `at`. An earlier or known one says nothing new.
-    pub(crate) fn verified(&mut self, time: Timestamp, at: Instant) {
+    pub fn verified(&mut self, time: Timestamp, at: Instant) {
         if self.0.is_none_or(|(known, _)| time > known) {
             self.0 = Some((time, at));
         }
     }
 
     /// The time of the newest header and what has passed since it came; nothing before the first.
-    pub(crate) fn read(&self, at: Instant) -> Option<Timestamp> {
+    #[must_use]
+    pub fn read(&self, at: Instant) -> Option<Timestamp> {
         let (time, came) = self.0?;
         let passed = at.saturating_duration_since(came);
         Some(time.plus(u64::try_from(passed.as_millis()).unwrap_or(u64::MAX)))

@@ -24,5 +24,6 @@ mod trust;
 pub use author::{Author, SendError};
 pub use batch::Outcome;
 pub use client::{ChainClient, Following, Found, Proven};
+pub use clock::ChainClock;
 pub use complaints::Complaints;
 pub use error::{ClientError, PeerFailure, Reason};

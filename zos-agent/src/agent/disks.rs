@@ -26,17 +26,14 @@ pub(super) enum Disks {
     More,
 }
 
-/// Whether the kernel can mount a data disk. It would have the module loaded once more while init is about to do so.
+/// Whether the kernel can mount a data disk.
 fn has_file_system() -> bool {
     let known = fs::read_to_string("/proc/filesystems").unwrap_or_default();
-    known.split_whitespace().any(|word| word == "xfs") || Path::new(node_api::init::MODULES_LOADED).exists()
+    known.split_whitespace().any(|word| word == "xfs")
 }
 
 /// One look at the disks; says what has happened.
 pub(super) fn step_storage(storage: &mut Storage) -> Disks {
-    if !has_file_system() {
-        return Disks::Same;
-    }
     match tokio::task::block_in_place(|| storage.step()) {
         Ok(events) => say_all(&events),
         Err(error) => {
@@ -64,13 +61,17 @@ pub(super) async fn wait_for_home(
     let mut said = None;
     let machine = home::Machine::observe(Path::new("/"));
     loop {
-        let _ = step_storage(storage);
+        let drivers_loaded = Path::new(node_api::init::MODULES_LOADED).exists();
+        // The kernel would have the module loaded a second time while init is about to do so.
+        if drivers_loaded || has_file_system() {
+            let _ = step_storage(storage);
+        }
         let seen = home::Seen {
             disks: home::observe(storage.pool()),
             suspects: storage.suspects(),
             unreadable: storage.unreadable(),
             quiet: storage.quiet(),
-            drivers_loaded: Path::new(node_api::init::MODULES_LOADED).exists(),
+            drivers_loaded,
             machine,
         };
         match home::decide(&seen) {

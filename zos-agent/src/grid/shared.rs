@@ -6,8 +6,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+use chain_client::ChainClock;
 use ledger::{
-    Header, Id,
+    Header, Id, Timestamp,
     body::{Blob, Node},
 };
 use peer_link::{PeerAddress, PeerId};
@@ -28,7 +29,7 @@ pub struct Shared {
     waiting: Mutex<BTreeMap<Id, String>>,
     sources: Mutex<Sources>,
     customers: Mutex<BTreeMap<Id, PeerId>>,
-    clock: Mutex<Option<(u64, Instant)>>,
+    clock: Mutex<ChainClock>,
     node: Mutex<Option<Node>>,
 }
 
@@ -95,9 +96,8 @@ impl Shared {
     /// the first.
     #[must_use]
     pub fn chain_now_ms(&self) -> u64 {
-        lock(&self.clock).map_or(0, |(time, at)| {
-            time.saturating_add(u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX))
-        })
+        let now = lock(&self.clock).read(Instant::now());
+        now.map_or(0, Timestamp::millis)
     }
 
     /// Notes that a contract's workload has run until now, since `from` in time since the machine's start. Nothing is noted
@@ -142,11 +142,7 @@ impl Shared {
 
     /// Goes on from the time of a head, unless a newer one has told it.
     pub(super) fn set_clock(&self, head: &Header) {
-        let mut clock = lock(&self.clock);
-        let time = head.time.millis();
-        if clock.is_none_or(|(known, _)| time > known) {
-            *clock = Some((time, Instant::now()));
-        }
+        lock(&self.clock).verified(head.time, Instant::now());
     }
 }
 
