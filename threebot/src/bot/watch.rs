@@ -235,14 +235,7 @@ impl Bot {
                 Ok(Step::LookAgain(BLIND))
             }
             Next::Leave { reason, blame } => {
-                if placement.leaving.is_none() {
-                    stages.note(&format!("{reason}; leaving node {}", placement.node.short()));
-                    let leaving = Leaving { reason, blame };
-                    let mark = |known: &mut Placement| known.leaving = Some(leaving);
-                    self.update(name, |known| known.placement.as_mut().map(mark).unwrap_or_default())
-                        .await?;
-                }
-                self.cancel_contract(placement.contract).await?;
+                self.leave(name, placement, Leaving { reason, blame }, stages).await?;
                 Ok(Step::LookAgain(EAGER))
             }
             Next::Redeploy { reason } if deployment.ended.is_none() => {
@@ -256,6 +249,23 @@ impl Bot {
                 Ok(Step::Over)
             }
         }
+    }
+
+    /// Cancels the contract with a node that is left; why is kept first, so that it is known whatever happens.
+    async fn leave(
+        &self,
+        name: &str,
+        placement: &Placement,
+        leaving: Leaving,
+        stages: &mut Stages,
+    ) -> Result<(), BotError> {
+        if placement.leaving.is_none() {
+            stages.note(&format!("{}; leaving node {}", leaving.reason, placement.node.short()));
+            let mark = |known: &mut Placement| known.leaving = Some(leaving);
+            self.update(name, |known| known.placement.as_mut().map(mark).unwrap_or_default())
+                .await?;
+        }
+        self.cancel_contract(placement.contract).await
     }
 
     /// Takes note that a deployment is over.
