@@ -1,0 +1,139 @@
+//! Random histories.
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// One step of a random history.
+#[derive(Debug, Clone)]
+enum Act {
+    Agree(u8, u32),
+    Step(usize, u8),
+    Claim(usize, u64, bool),
+    Cancel(usize, bool),
+    Transfer(u64, bool),
+    Wait(u64),
+}
+
+fn acts() -> impl Strategy<Value = Vec<Act>> {
+    let act = prop_oneof![
+        (any::<u8>(), 1_u32..4).prop_map(|(salt, periods)| Act::Agree(salt, periods)),
+        (0_usize..8, 0_u8..3).prop_map(|(which, step)| Act::Step(which, step)),
+        (0_usize..8, 0_u64..20_000, any::<bool>()).prop_map(|(which, up, node)| Act::Claim(which, up, node)),
+        (0_usize..8, any::<bool>()).prop_map(|(which, customer)| Act::Cancel(which, customer)),
+        (0_u64..SUPPLY * 2, any::<bool>()).prop_map(|(amount, back)| Act::Transfer(amount, back)),
+        (0_u64..20_000).prop_map(Act::Wait),
+    ];
+    proptest::collection::vec(act, 1..60)
+}
+
+impl World {
+    fn act(&mut self, act: Act, contracts: &mut Vec<Id>) {
+        let pick = |which: usize| {
+            contracts
+                .get(which % contracts.len().max(1))
+                .copied()
+                .unwrap_or(Id::CHAIN)
+        };
+        // Whatever is refused has changed nothing, which `block` checks.
+        let _ = match act {
+            Act::Agree(salt, periods) => {
+                let signed = self.agreement(salt, 1, periods);
+                contracts.push(signed.agreement.contract_id());
+                self.try_one(CUSTOMER, Operation::Agree(signed))
+            }
+            Act::Step(which, step) => {
+                let step =
+                    [Step::Acknowledged, Step::Running, Step::Refused(Text::lossy("no"))][usize::from(step)].clone();
+                self.try_one(
+                    NODE,
+                    Operation::Progress {
+                        contract: pick(which),
+                        step,
+                    },
+                )
+            }
+            Act::Claim(which, up_ms, by_node) => {
+                let contract = pick(which);
+                let period = match self
+                    .store
+                    .latest
+                    .get(&RecordKey::new(Kind::Contract, contract))
+                    .map(|r| &r.body)
+                {
+                    Some(Body::Contract(Contract {
+                        state: ContractState::Active { period, .. },
+                        ..
+                    })) => *period,
+                    _ => 0,
+                };
+                if by_node {
+                    self.report(contract, period, up_ms)
+                } else {
+                    self.try_one(
+                        CUSTOMER,
+                        Operation::Receipt {
+                            contract,
+                            period,
+                            up_ms,
+                        },
+                    )
+                }
+            }
+            Act::Cancel(which, customer) => self.try_one(
+                if customer { CUSTOMER } else { FARMER },
+                Operation::Cancel { contract: pick(which) },
+            ),
+            Act::Transfer(amount, back) => {
+                let (from, to) = if back { (FARMER, CUSTOMER) } else { (CUSTOMER, FARMER) };
+                self.try_one(
+                    from,
+                    Operation::Transfer {
+                        to: author(to),
+                        amount: Tokens::from_micro(amount),
+                    },
+                )
+            }
+            Act::Wait(millis) => {
+                self.wait(millis);
+                Ok(())
+            }
+        };
+    }
+
+    fn history(&self, latest: &Record) -> Vec<Record> {
+        let mut versions = vec![];
+        let mut previous = latest.previous;
+        while previous != Hash::ZERO {
+            let record = self.store.versions[&previous].clone();
+            previous = record.previous;
+            versions.push(record);
+        }
+        versions
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn random_histories_conserve_tokens_and_links_and_give_the_same_root_again(acts in acts()) {
+        let run = || {
+            let mut world = World::furnished();
+            let mut contracts = vec![];
+            for act in acts.clone() {
+                world.act(act, &mut contracts);
+            }
+            world
+        };
+        let world = run();
+        for latest in world.store.latest.values() {
+            verify_history(latest, &world.history(latest)).unwrap();
+        }
+        let assignments = world.get::<Assignments>(author(NODE));
+        let live = |record: &&Record| matches!(&record.body, Body::Contract(contract) if contract.ended().is_none());
+        let expected: std::collections::BTreeSet<Id> = world.store.latest.values().filter(live).map(|r| r.id).collect();
+        prop_assert_eq!(assignments.contracts, expected);
+        prop_assert_eq!(world.store.root, run().store.root);
+    }
+}
