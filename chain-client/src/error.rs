@@ -2,6 +2,7 @@
 
 use std::{fmt, io, path::PathBuf, time::Duration};
 
+use error_line::with_causes;
 use ledger::{Hash, LightError};
 use peer_link::{DialError, LinkError, PeerId};
 
@@ -12,16 +13,16 @@ pub enum Reason {
     #[error("not reached: {0}")]
     Dial(#[source] DialError),
     /// The link failed.
-    #[error("lost: {}", joined(.0))]
+    #[error("lost: {}", with_causes(.0))]
     Link(#[source] LinkError),
     /// What it sent is not the protocol.
-    #[error("refused: broken protocol: {}", joined(.0))]
+    #[error("refused: broken protocol: {}", with_causes(.0))]
     Garbage(#[source] LinkError),
     /// It took the question and sent no answer.
     #[error("silent: no answer within {0:?}")]
     Silent(Duration),
     /// What it said is not true.
-    #[error("refused: {}", joined(.0))]
+    #[error("refused: {}", with_causes(.0))]
     Lied(#[source] LightError),
     /// It sent other content than what the hash names.
     #[error("refused: altered content: not what {0} names")]
@@ -67,16 +68,6 @@ impl Reason {
             error => Self::Link(error),
         }
     }
-}
-
-fn joined(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(next) = cause {
-        text = format!("{text}: {next}");
-        cause = next.source();
-    }
-    text
 }
 
 /// A peer and why it was no help.

@@ -8,6 +8,8 @@ use std::{
     time::Duration,
 };
 
+use error_line::with_causes;
+
 use crate::{milestone, monotonic::Monotonic, wait};
 
 /// How long a line may wait for a slow terminal before the rest of it is dropped.
@@ -51,20 +53,7 @@ pub fn relay(program: &str, text: &str) {
 
 /// Says an error and what it came from on one line.
 pub fn say_error(what: &str, error: &dyn std::error::Error) {
-    say(&format!("{what}: {}", chain(error)));
-}
-
-/// The error and its sources, joined by colons.
-#[must_use]
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
+    say(&format!("{what}: {}", with_causes(error)));
 }
 
 impl Console {

@@ -345,7 +345,7 @@ mod tests {
 
     fn essential(dir: &tempfile::TempDir) -> Result<usize, String> {
         let checked = Image::open(dir.path()).and_then(|image| image.check(Stage::Start));
-        checked.map_err(|damage| crate::console::chain(&damage))
+        checked.map_err(|damage| error_line::with_causes(&damage))
     }
 
     fn flip_middle_byte(place: &Path) {

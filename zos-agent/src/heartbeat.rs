@@ -15,13 +15,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use error_line::with_causes;
 use node_api::init::Request;
 use tracing::{error, warn};
 
-use crate::{
-    init_client::{INTERVAL, Init},
-    text::chain,
-};
+use crate::init_client::{INTERVAL, Init};
 
 /// Age of the last turn from which the loop is taken to be stuck. A turn waits for a format of a disk or for the rule set at
 /// most, which are done in seconds.
@@ -129,7 +127,7 @@ impl Speaker {
             None => Init::connect(&self.socket),
         };
         let told = told.and_then(|mut init| init.tell(request).map(|()| init));
-        self.init = told.map_err(|error| warn!("init: {}", chain(&error))).ok();
+        self.init = told.map_err(|error| warn!("init: {}", with_causes(&error))).ok();
         self.init.is_some()
     }
 }

@@ -33,7 +33,7 @@ fn main() -> ExitCode {
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(failed) => {
-            error!("{}", zos_agent::text::chain(&failed));
+            error!("{}", error_line::with_causes(&failed));
             ExitCode::from(FAILED)
         }
     }

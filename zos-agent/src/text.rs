@@ -1,4 +1,4 @@
-//! Numbers and errors as people read them on the console.
+//! Numbers as people read them on the console.
 
 /// A size in binary units with at most one decimal, rounded down: `2 GiB`, `1.5 TiB`.
 #[must_use]
@@ -13,23 +13,6 @@ pub fn size(bytes: u64) -> String {
         0 => format!("{whole} {unit}"),
         tenths => format!("{whole}.{tenths} {unit}"),
     }
-}
-
-/// An error with its causes in one line, from the outermost to the innermost.
-#[must_use]
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        // Some errors of libraries print their cause themselves.
-        if !text.ends_with(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        source = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -7,13 +7,13 @@ use std::{
     time::Duration,
 };
 
+use error_line::with_causes;
 use ledger::Id;
 use tokio::{sync::watch, task::JoinSet};
 use tracing::debug;
 
 use crate::{
     grid::{shared::Shared, view::GuestView},
-    text::chain,
     vm::{
         RUN, VmId,
         guest::Guest,
@@ -55,7 +55,7 @@ pub async fn run(shared: Arc<Shared>, live: watch::Receiver<BTreeMap<VmId, Live>
             if let Some(from) = view.counts_from.filter(|_| fresh || round.is_multiple_of(NOTE_EVERY))
                 && let Err(error) = shared.note_uptime(id, from).await
             {
-                debug!(contract = %id, "uptime not kept: {}", chain(&error));
+                debug!(contract = %id, "uptime not kept: {}", with_causes(&error));
             }
             seen.insert(id);
         }
@@ -73,7 +73,7 @@ fn ask(vm: &VmId, live: Live) -> Option<(Id, Live, GuestView)> {
     let (uptime_ms, workload) = match status {
         Ok((uptime_ms, workload)) => (uptime_ms, Some(workload)),
         Err(error) => {
-            debug!(%vm, "guest does not answer: {}", chain(&error));
+            debug!(%vm, "guest does not answer: {}", with_causes(&error));
             (0, None)
         }
     };

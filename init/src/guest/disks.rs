@@ -156,7 +156,7 @@ mod tests {
             .unwrap()
             .replace("\"uid\":0", "\"uid\":\"hunter2\"");
         let error = parse(&mut disk(bad.as_bytes()).as_slice()).unwrap_err();
-        assert!(!crate::console::chain(&error).contains("hunter2"), "{error}");
+        assert!(!error_line::with_causes(&error).contains("hunter2"), "{error}");
     }
 
     #[test]

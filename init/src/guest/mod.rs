@@ -66,7 +66,7 @@ pub fn run() -> ! {
     console::open("guest-init");
     match mounted.map_err(GuestError::from).and_then(|()| boot()) {
         Ok(guest) => guest.run(),
-        Err(error) => ending::fatal(&console::chain(&error)),
+        Err(error) => ending::fatal(&error_line::with_causes(&error)),
     }
 }
 

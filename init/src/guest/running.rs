@@ -163,7 +163,7 @@ impl Guest {
                 Event::Spawned(pid)
             }
             Err(error) => {
-                let reason = console::chain(&error);
+                let reason = error_line::with_causes(&error);
                 console::say(&format!("workload cannot be started: {reason}"));
                 self.history.refused = Some(reason);
                 Event::SpawnFailed

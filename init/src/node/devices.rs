@@ -186,7 +186,7 @@ fn finish(outcome: Outcome) -> Result<usize, Damage> {
         }
         match error {
             LoadError::Damaged(damage) => return Err(damage),
-            error => console::say(&console::chain(&error)),
+            error => console::say(&error_line::with_causes(&error)),
         }
     }
     Ok(outcome.loaded)

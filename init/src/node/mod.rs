@@ -50,7 +50,7 @@ pub fn run() -> ! {
     console::open("init");
     match mounted.map_err(BootError::from).and_then(|()| boot()) {
         Ok((node, services)) => node.run(&services),
-        Err(error) => ending::fatal(&console::chain(&error)),
+        Err(error) => ending::fatal(&error_line::with_causes(&error)),
     }
 }
 
@@ -60,7 +60,7 @@ fn boot() -> Result<(Node, Vec<Service>), BootError> {
     refuse_too_little_memory();
     let image = match Image::open(Path::new("/")) {
         Ok(image) => Arc::new(image),
-        Err(damage) => ending::refuse(&console::chain(&damage)),
+        Err(damage) => ending::refuse(&error_line::with_causes(&damage)),
     };
     let prepare = |what| move |cause: std::io::Error| BootError::Prepare { what, cause };
     let (findings, inbox) = Findings::new().map_err(prepare("findings"))?;
@@ -70,7 +70,7 @@ fn boot() -> Result<(Node, Vec<Service>), BootError> {
     devices::load_in_background(Arc::clone(&image), ready, findings.clone()).map_err(prepare("device thread"))?;
     match image.check(Stage::Start) {
         Ok(files) => console::say(&format!("image verified ({files} files)")),
-        Err(damage) => ending::refuse(&console::chain(&damage)),
+        Err(damage) => ending::refuse(&error_line::with_causes(&damage)),
     }
     configure();
     let services = services::of_image(|path| image.lists(path));

@@ -133,7 +133,7 @@ impl Node {
             .and_then(|supervisor| Ok((supervisor, Control::listen(Path::new(SOCKET))?)));
         let (supervisor, control) = match prepared {
             Ok(prepared) => prepared,
-            Err(error) => ending::fatal(&format!("prepare services: {}", console::chain(&error))),
+            Err(error) => ending::fatal(&format!("prepare services: {}", error_line::with_causes(&error))),
         };
         let power = PowerButton::open()
             .map_err(|error| console::say_error("listen for the power button", &error))
@@ -205,7 +205,7 @@ impl Loop {
     fn hear(&mut self, now: Monotonic) {
         let _ = self.node.inbox.wake.read();
         while let Ok(damage) = self.node.inbox.receiver.try_recv() {
-            console::say(&console::chain(&damage));
+            console::say(&error_line::with_causes(&damage));
             self.node.farewell = ending::REFUSAL_PAUSE;
             self.begin(End::PowerOff, "image damaged");
         }

@@ -1,6 +1,6 @@
 //! Whether a failure comes of a full disk.
 
-use std::{error::Error, io};
+use std::error::Error;
 
 /// Whether an error or one of its causes is a full disk. The database's error carries the system's without naming it as its
 /// cause, and says after the first one only that there was one.
@@ -12,7 +12,10 @@ pub fn is_disk_full(error: &(dyn Error + 'static)) -> bool {
             Some(redb::Error::Io(error)) => Some(error),
             _ => None,
         };
-        if of_database.or_else(|| error.downcast_ref()).is_some_and(is_full) {
+        if of_database
+            .or_else(|| error.downcast_ref())
+            .is_some_and(error_line::is_disk_full)
+        {
             return true;
         }
         cause = error.source();
@@ -20,13 +23,12 @@ pub fn is_disk_full(error: &(dyn Error + 'static)) -> bool {
     false
 }
 
-fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
-}
-
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::{
+        io,
+        sync::atomic::{AtomicBool, Ordering},
+    };
 
     use redb::{StorageBackend, TableDefinition, backends::InMemoryBackend};
 

@@ -3,6 +3,7 @@
 use std::{io::IsTerminal, net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
+use error_line::with_causes;
 use ledger::Tokens;
 use ledger_node::{Home, InitOptions, RunOptions, is_disk_full, run};
 use tracing_subscriber::EnvFilter;
@@ -133,12 +134,10 @@ fn say(line: &str) {
 
 #[expect(clippy::print_stderr, reason = "the one line that says what went wrong")]
 fn say_error(error: &(dyn std::error::Error + 'static)) {
-    let causes = || std::iter::successors(Some(error), |error| error.source());
-    let text: Vec<String> = causes().map(ToString::to_string).collect();
     let advice = if is_disk_full(error) {
         "; free space there and start again: nothing that was decided is lost"
     } else {
         ""
     };
-    eprintln!("ledgerd: {}{advice}", text.join(": "));
+    eprintln!("ledgerd: {}{advice}", with_causes(error));
 }

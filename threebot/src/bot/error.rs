@@ -1,8 +1,7 @@
 //! Why the bot did not do something.
 
-use std::io;
-
 use chain_client::{ClientError, SendError};
+use error_line::{is_disk_full, with_causes};
 use peer_link::{BlobError, DialError, LinkError};
 
 use crate::{
@@ -80,26 +79,12 @@ impl BotError {
 /// An error with its causes in one line, and what to do about a full disk.
 #[must_use]
 pub fn joined(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut full = false;
-    let mut cause = error.source();
-    while let Some(next) = cause {
-        let next_text = next.to_string();
-        // Some of what is used repeats its cause in its own text.
-        if !text.ends_with(&next_text) {
-            text = format!("{text}: {next_text}");
-        }
-        full |= next.downcast_ref::<io::Error>().is_some_and(is_full);
-        cause = next.source();
-    }
-    if full {
+    let mut text = with_causes(error);
+    let mut causes = std::iter::successors(error.source(), |cause| cause.source());
+    if causes.any(|cause| cause.downcast_ref().is_some_and(is_disk_full)) {
         text.push_str("; free space there and try again: what was kept before is untouched");
     }
-    text.replace('\n', " ")
-}
-
-fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+    text
 }
 
 impl From<BotError> for Failure {

@@ -87,14 +87,7 @@ impl Failure {
     /// One line with the whole chain of causes.
     #[must_use]
     pub fn line(&self) -> String {
-        let mut line = self.to_string();
-        let mut cause = std::error::Error::source(self);
-        while let Some(error) = cause {
-            line.push_str(": ");
-            line.push_str(&error.to_string());
-            cause = error.source();
-        }
-        line
+        error_line::with_causes(self)
     }
 }
 

@@ -3,6 +3,7 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use chain_client::{ChainClient, Complaints};
+use error_line::with_causes;
 use ledger::{Hash, Id, SigningKey};
 use peer_link::{Endpoint, PeerAddress};
 use tokio::sync::watch;
@@ -16,7 +17,6 @@ use crate::{
         statement::{Enrolment, Statement},
     },
     settings::Settings,
-    text::chain,
 };
 
 /// Name of the light client's file on the home disk.
@@ -83,9 +83,9 @@ async fn open_chain(endpoint: Endpoint, genesis: Hash, peers: Vec<PeerAddress>, 
         let text = match opened {
             Ok(client) => match client.sync().await {
                 Ok(_) => return client,
-                Err(error) => chain(&error),
+                Err(error) => with_causes(&error),
             },
-            Err(error) => chain(&error),
+            Err(error) => with_causes(&error),
         };
         if text != complaint {
             say(&text);

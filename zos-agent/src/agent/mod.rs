@@ -15,6 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use error_line::with_causes;
 use ledger::Id;
 use node_api::init::{GUESTS_MODULES_LOADED, PROGRAMS_VERIFIED};
 use tokio::{
@@ -41,7 +42,6 @@ use crate::{
     reconcile::{self, Desired, Reason, Wanted, Withheld},
     settings::{self, Settings},
     storage::Storage,
-    text::chain,
     vm::{VmId, registry::Live},
 };
 
@@ -198,7 +198,7 @@ impl Agent {
         match follow_home(&mut self.storage, &self.home) {
             Ok(record) => self.home = record,
             Err(error @ AgentError::Home(home::WriteError::Newer { .. })) => return Err(error),
-            Err(error) => say(&format!("identity not copied to all disks: {}", chain(&error))),
+            Err(error) => say(&format!("identity not copied to all disks: {}", with_causes(&error))),
         }
         Ok(())
     }
@@ -247,7 +247,7 @@ impl Agent {
                 Ok(gone) => gone
                     .iter()
                     .for_each(|image| say(&format!("removed the image {}: no contract needs it", hex(image)))),
-                Err(error) => tracing::warn!("{}", chain(&error)),
+                Err(error) => tracing::warn!("{}", with_causes(&error)),
             }
         }));
     }
@@ -290,7 +290,7 @@ impl Agent {
             Err(error) => {
                 self.complain(
                     "rules",
-                    format!("guests' network: {}; no workload is started", chain(&error)),
+                    format!("guests' network: {}; no workload is started", with_causes(&error)),
                 );
                 Rules::Missing
             }

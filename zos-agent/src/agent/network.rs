@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use error_line::with_causes;
 use tokio::sync::{Notify, mpsc};
 
 use super::{AgentError, say};
@@ -20,7 +21,6 @@ use crate::{
         roster::{Absence, PATIENCE, Roster},
         uplink::{self, Cable},
     },
-    text::chain,
 };
 
 /// Pause between two looks at the interfaces when the kernel says nothing.
@@ -156,7 +156,7 @@ impl Network {
                 say(&format!(
                     "network on {}: {}; tried again",
                     interface.name,
-                    chain(&error)
+                    with_causes(&error)
                 ));
             }
         }

@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use error_line::with_causes;
 use ledger::{Id, body::Blob};
 use peer_link::{BlobError, BlobHash, BlobStore, Endpoint, PeerAddress};
 use tracing::{info, warn};
@@ -19,7 +20,7 @@ use super::{
     docket::image_file,
     unused::{Room, Unused},
 };
-use crate::{durable, reconcile::ImageHash, text::chain};
+use crate::{durable, reconcile::ImageHash};
 
 /// Largest image configuration in bytes.
 pub const MAX_CONFIG: u64 = 256 * 1024;
@@ -177,7 +178,7 @@ impl Images {
         tokio::spawn(async move {
             match images.fetch(blob, &providers).await {
                 Ok(()) => info!(image = %blob.hash, bytes = blob.size, "image is here and verified"),
-                Err(error) => warn!(image = %blob.hash, "image not fetched: {}", chain(&error)),
+                Err(error) => warn!(image = %blob.hash, "image not fetched: {}", with_causes(&error)),
             }
             images.fetches().remove(&hash);
         });

@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, io::ErrorKind, sync::Arc, time::Duration};
 
 use chain_client::{Author, ChainClient, ClientError, SendError};
+use error_line::with_causes;
 use ledger::{
     Header, Id, Kind, Operation, PublicKey, RecordKey,
     body::{Blob, Entity, Image, Keys, Node},
@@ -19,7 +20,6 @@ use super::{
     statement::{Enrolment, Statement, decide},
     view::GuestView,
 };
-use crate::text::chain;
 
 /// Longest time between two turns when no new head comes.
 const TURN: Duration = Duration::from_secs(2);
@@ -91,7 +91,7 @@ impl Member {
         loop {
             let text = match self.turn().await {
                 Ok(()) => String::new(),
-                Err(error) => chain(&error),
+                Err(error) => with_causes(&error),
             };
             // The same trouble is said once, and again after it was gone.
             if text != complaint && !text.is_empty() {
@@ -265,12 +265,12 @@ impl Member {
             match images.config(config, &providers).await {
                 Ok(bytes) => {
                     if let Err(error) = shared.contracts().learn_config(id, bytes).await {
-                        warn!(contract = %id, "image configuration not kept: {}", chain(&error));
+                        warn!(contract = %id, "image configuration not kept: {}", with_causes(&error));
                     } else if let Err(error) = images.discard(config).await {
-                        warn!(contract = %id, "image configuration stays in the store: {}", chain(&error));
+                        warn!(contract = %id, "image configuration stays in the store: {}", with_causes(&error));
                     }
                 }
-                Err(error) => warn!(contract = %id, "image configuration not fetched: {}", chain(&error)),
+                Err(error) => warn!(contract = %id, "image configuration not fetched: {}", with_causes(&error)),
             }
             drop(asking);
         });
@@ -313,7 +313,7 @@ impl Member {
         };
         // What ran until now belongs to the period that has just ended.
         if let Err(error) = self.shared.note_uptime(id, from).await {
-            warn!(contract = %id, "uptime not kept: {}", chain(&error));
+            warn!(contract = %id, "uptime not kept: {}", with_causes(&error));
         }
         self.owed(id, head)
     }

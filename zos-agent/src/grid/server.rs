@@ -172,7 +172,10 @@ impl Server {
         let asked = tokio::task::spawn_blocking(move || Guest::connect(&socket)?.log(from)).await;
         match asked {
             Ok(Ok((from, bytes))) => Answer::Log { from, bytes },
-            Ok(Err(error)) => not_ready(&format!("the guest does not answer: {}", crate::text::chain(&error))),
+            Ok(Err(error)) => not_ready(&format!(
+                "the guest does not answer: {}",
+                error_line::with_causes(&error)
+            )),
             Err(_) => refused("the guest could not be asked"),
         }
     }

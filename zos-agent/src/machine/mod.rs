@@ -14,6 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use error_line::with_causes;
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
@@ -24,7 +25,6 @@ use crate::{
     net::links::Links,
     pool::Pool,
     reconcile::{self, Action, Failed, Machine, Observed, Plan},
-    text::chain,
     vm::{
         ON_POOL, RUN, VmId, kernel,
         process::boot_id,
@@ -233,7 +233,7 @@ impl Vms {
         let mut outcomes = Vec::new();
         while let Some(ended) = self.tasks.try_join_next_with_id() {
             let (task, failure) = match ended {
-                Ok((task, result)) => (task, result.err().map(|failed| chain(&failed))),
+                Ok((task, result)) => (task, result.err().map(|failed| with_causes(&failed))),
                 Err(error) => (error.id(), Some(format!("a step broke off: {error}"))),
             };
             let id = self.at_work.remove(&task).flatten();
@@ -249,7 +249,7 @@ impl Vms {
     pub async fn stop_all(&self) {
         for id in self.live().keys() {
             if let Err(error) = self.steps.stop_vm(id).await {
-                warn!(vm = %id, "{}", chain(&error));
+                warn!(vm = %id, "{}", with_causes(&error));
             }
         }
     }

@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use error_line::with_causes;
 use ledger::Id;
 use node_api::{image::GUEST_KERNEL, vmm::ControlRequest};
 use tokio::{sync::OnceCell, task::spawn_blocking};
@@ -25,7 +26,6 @@ use crate::{
     net::links::Links,
     place::{Known, Place, place},
     reconcile::{Failure, ImageHash, Machine, Workload},
-    text::chain,
     vm::{
         CGROUPS, ON_POOL, RUN, VmId, control,
         guest::Guest,
@@ -141,7 +141,7 @@ impl Steps {
         };
         for blob in image.into_iter().flat_map(|image| [image.root, image.config]) {
             if let Err(error) = self.images.discard(blob).await {
-                warn!(%contract, "content stays in the store: {}", chain(&error));
+                warn!(%contract, "content stays in the store: {}", with_causes(&error));
             }
         }
     }
@@ -274,9 +274,9 @@ fn ask_to_stop(id: &VmId) {
     let directory = registry::directory(Path::new(RUN), id);
     let asked = Guest::connect(&directory.join("vsock")).and_then(|mut guest| guest.shutdown());
     if let Err(error) = asked {
-        info!(vm = %id, "guest not asked to shut down: {}; pressing its power button", chain(&error));
+        info!(vm = %id, "guest not asked to shut down: {}; pressing its power button", with_causes(&error));
         if let Err(error) = control::command(&directory.join("control"), ControlRequest::PowerButton) {
-            warn!(vm = %id, "power button: {}", chain(&error));
+            warn!(vm = %id, "power button: {}", with_causes(&error));
         }
     }
 }

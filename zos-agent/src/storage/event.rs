@@ -1,9 +1,11 @@
 //! What is said of the disks on the console.
 
+use error_line::with_causes;
+
 use crate::{
     disks::{FormatReason, MIN_BYTES, Refusal},
     pool::{DataDisk, FormatError, MountError},
-    text::{chain, size},
+    text::size,
 };
 
 /// What has happened to the disks; the text of each is one line for the console.
@@ -44,8 +46,8 @@ impl std::fmt::Display for Event {
             }
             Self::Mounted(disk) => write!(f, "disk {}: in use on {}", disk.name, disk.directory.display()),
             Self::Refused(refusal) => write!(f, "disk {refusal}"),
-            Self::FormatFailed(error) => write!(f, "disk not formatted: {}", chain(error)),
-            Self::MountFailed(error) => write!(f, "disk not mounted: {}", chain(error)),
+            Self::FormatFailed(error) => write!(f, "disk not formatted: {}", with_causes(error)),
+            Self::MountFailed(error) => write!(f, "disk not mounted: {}", with_causes(error)),
             Self::Gone(disk) => write!(f, "disk {}: gone; it held {}", disk.name, disk.directory.display()),
         }
     }

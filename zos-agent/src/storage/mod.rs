@@ -14,6 +14,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use error_line::with_causes;
+
 pub use event::{Event, no_disk_line};
 
 use self::{
@@ -25,7 +27,6 @@ use crate::{
     home::SETTLE,
     layout::{DataPartition, DiskId, OurTable},
     pool::{MountError, Owner, Places, Pool, format, stranger},
-    text::chain,
 };
 
 /// All disks of the node.
@@ -290,7 +291,7 @@ impl Storage {
         now: Instant,
         events: &mut Vec<Event>,
     ) -> State {
-        let (said, fault) = (chain(&error), Fault::Mount(partition.id()));
+        let (said, fault) = (with_causes(&error), Fault::Mount(partition.id()));
         self.failed(&facts.name, said, fault, now, || Event::MountFailed(error), events)
     }
 
