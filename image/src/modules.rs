@@ -119,17 +119,19 @@ impl Index {
         order.push(name.to_owned());
     }
 
-    /// Modules that `name` works better with. Entries may be aliases, such as `crypto-crc32c`.
+    /// Modules that `name` works better with.
     fn soft_needs(&self, name: &str) -> Vec<String> {
-        let mut needs = Vec::new();
-        for (_, rest) in self.softdeps.iter().filter(|(module, _)| module == name) {
-            for word in rest.split_whitespace().filter(|word| !word.ends_with(':')) {
-                let aliased = self.aliases.iter().filter(|(pattern, _)| pattern == word);
-                needs.extend(aliased.map(|(_, module)| module.clone()));
-                needs.push(name_of(word));
-            }
-        }
-        needs
+        let of_module = self.softdeps.iter().filter(|(module, _)| module == name);
+        let words = of_module.flat_map(|(_, rest)| rest.split_whitespace().filter(|word| !is_heading(word)));
+        words.flat_map(|word| self.named(word)).collect()
+    }
+
+    /// The modules that an entry of modules.softdep may mean: it is a name, or an alias of several, such as `crc32c`.
+    fn named(&self, word: &str) -> Vec<String> {
+        let aliased = self.aliases.iter().filter(|(pattern, _)| pattern == word);
+        let mut modules: Vec<String> = aliased.map(|(_, module)| module.clone()).collect();
+        modules.push(name_of(word));
+        modules
     }
 
     /// modules.dep for `selection`; a line is `NAME.SUFFIX: NAME.SUFFIX …`.
@@ -154,13 +156,30 @@ impl Index {
         sorted(kept.map(|(pattern, name)| format!("alias {pattern} {name}")).collect())
     }
 
-    /// modules.softdep for `selection`.
+    /// modules.softdep for `selection`, with the modules that are shipped in place of their aliases.
     #[must_use]
     pub fn softdep_list(&self, selection: &Selection) -> String {
         let shipped: BTreeSet<&String> = selection.iter().collect();
-        let kept = self.softdeps.iter().filter(|(name, _)| shipped.contains(name));
-        sorted(kept.map(|(name, rest)| format!("softdep {name} {rest}")).collect())
+        let mut lines = Vec::new();
+        for (name, rest) in self.softdeps.iter().filter(|(name, _)| shipped.contains(name)) {
+            let mut line = format!("softdep {name}");
+            for word in rest.split_whitespace() {
+                if is_heading(word) {
+                    line.push_str(&format!(" {word}"));
+                } else {
+                    let modules = self.named(word).into_iter().filter(|module| shipped.contains(module));
+                    line.extend(modules.map(|module| format!(" {module}")));
+                }
+            }
+            lines.push(line);
+        }
+        sorted(lines)
     }
+}
+
+/// Whether a word of modules.softdep says when the modules behind it are loaded: `pre:` or `post:`.
+fn is_heading(word: &str) -> bool {
+    word.ends_with(':')
 }
 
 /// The name of a module from its path, file name or name.
@@ -216,6 +235,6 @@ mod tests {
             index.alias_list(&selection),
             "alias crypto-crc32c crc32c_intel\nalias pci:v*d*c01 nvme\n"
         );
-        assert_eq!(index.softdep_list(&selection), "softdep xfs pre: crypto-crc32c\n");
+        assert_eq!(index.softdep_list(&selection), "softdep xfs pre: crc32c_intel\n");
     }
 }

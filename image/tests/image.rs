@@ -8,7 +8,7 @@ use std::process::Command;
 
 use image::cpio::{Node, Tree};
 use image::{Binaries, Flavour, Options, Profile, Sources, build, damage, executables, iso, iso_read, verify};
-use node_api::image::{AGENT, FARM_MEDIA, FarmMedia, GUEST_INITRD, GUEST_KERNEL, MANIFEST};
+use node_api::image::{AGENT, FARM_MEDIA, FarmMedia, GUEST_INITRD, GUEST_KERNEL, MANIFEST, MODULES};
 
 fn sources() -> Sources {
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(
@@ -98,6 +98,28 @@ fn modules_of_a_guest_come_after_what_they_need() {
     for path in list.lines() {
         assert!(guest.file(path).is_some(), "{path}");
     }
+}
+
+#[test]
+fn what_helps_a_module_is_named_as_the_module_that_it_is() {
+    let tree = build::tree(&options(Flavour::Release)).unwrap();
+    let text = |name: &str| {
+        let bytes = tree.file(&format!("{MODULES}/{name}")).unwrap();
+        String::from_utf8(bytes.to_vec()).unwrap()
+    };
+    let (dep, softdep) = (text("modules.dep"), text("modules.softdep"));
+    for line in softdep.lines() {
+        for name in line.split_whitespace().skip(2).filter(|word| !word.ends_with(':')) {
+            let beginning = format!("{name}.ko.zst:");
+            assert!(dep.lines().any(|module| module.starts_with(&beginning)), "{line}");
+        }
+    }
+    // Debian's list says crc32c, which is what both modules can do.
+    let checksum = softdep.lines().find(|line| line.starts_with("softdep libcrc32c pre:"));
+    assert!(
+        checksum.is_some_and(|line| line.contains(" crc32c_generic")),
+        "{softdep}"
+    );
 }
 
 #[test]

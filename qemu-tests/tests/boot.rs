@@ -14,6 +14,8 @@ const STEP: Duration = Duration::from_secs(90);
 
 /// What a machine has done when it runs.
 const STARTED: [&str; 3] = ["init: image verified", "init: modules loaded (", "init: agent started"];
+/// What init says of a module that the kernel does not take.
+const REFUSED_MODULE: &str = "init: load module ";
 
 fn boots(boot: Boot) -> Result<()> {
     let directory = tempfile::tempdir()?;
@@ -33,6 +35,7 @@ fn boots(boot: Boot) -> Result<()> {
         None,
         "the kernel takes the initial root whole"
     );
+    assert_eq!(machine.console.seen(REFUSED_MODULE), None, "every module goes in");
     machine.power_off(STEP)
 }
 

@@ -47,6 +47,8 @@ fn first_answer(firmware: Firmware) -> Result<()> {
     assert!(answer.text().contains("<title>It runs<"), "{}", answer.text());
     tunnel.put("/data/file", b"content")?;
     assert_eq!(tunnel.get("/data/file")?, b"content");
+    let refused = node.machine.console.seen("init: load module ");
+    assert_eq!(refused, None, "every module goes in, those for guests as well");
     Ok(())
 }
 

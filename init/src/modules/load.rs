@@ -74,6 +74,16 @@ enum Progress {
     Refused,
 }
 
+/// What a thread finds that wants to load a module.
+enum Claim {
+    /// It is to load it.
+    Ours,
+    /// It is in.
+    Loaded,
+    /// It was tried in vain.
+    Refused,
+}
+
 /// What came of loading a set of modules.
 #[derive(Debug, Default)]
 pub struct Outcome {
@@ -198,15 +208,13 @@ impl Loader {
         let changed = Condvar::new();
         let worker = || {
             while let Some(name) = Work::next(&work, &changed) {
-                let result = self.load_one(&name);
+                let outcome = self.load_one(&name);
                 let wanted = more();
                 let mut work = locked(&work);
                 work.add(wanted, |name| self.is_slow(name));
                 work.busy -= 1;
-                match result {
-                    Ok(loaded) => work.outcome.loaded += loaded,
-                    Err(error) => work.outcome.errors.push(error),
-                }
+                work.outcome.loaded += outcome.loaded;
+                work.outcome.errors.extend(outcome.errors);
                 drop(work);
                 changed.notify_all();
             }
@@ -228,41 +236,61 @@ impl Loader {
             .is_ok_and(|steps| steps.iter().any(|step| step.name == "scsi_mod"))
     }
 
-    fn load_one(&self, name: &str) -> Result<usize, LoadError> {
-        let mut loaded = 0;
-        for step in self.dependencies.order(name)? {
-            if self.claim(&step.name) {
-                let began = Monotonic::now();
-                let result = self.insert(&step);
-                if self.debug {
-                    let took = Monotonic::now().since(began).as_millis();
-                    console::say(&format!("module {} took {took} ms", step.name));
-                }
-                let progress = if result.is_ok() {
-                    Progress::Loaded
-                } else {
-                    Progress::Refused
-                };
-                locked(&self.progress).insert(step.name, progress);
-                self.changed.notify_all();
-                result?;
-                loaded += 1;
+    /// Loads a module and what it needs, up to the first that is refused. One that would only have helped is gone without.
+    fn load_one(&self, name: &str) -> Outcome {
+        let mut outcome = Outcome::default();
+        let steps = self.dependencies.order(name).unwrap_or_else(|error| {
+            outcome.errors.push(error.into());
+            Vec::new()
+        });
+        for step in steps {
+            let is_in = match self.claim(&step.name) {
+                Claim::Loaded => true,
+                // Whoever tried has said why.
+                Claim::Refused => false,
+                Claim::Ours => self.insert_claimed(&step, &mut outcome),
+            };
+            if !is_in && step.needed {
+                break;
             }
         }
-        Ok(loaded)
+        outcome
     }
 
-    /// Whether the caller is to load the module. Waits while another thread does; that one holds no claim on a module
-    /// that comes later in any order, so the wait ends.
-    fn claim(&self, name: &str) -> bool {
+    /// Puts in a module that this thread has claimed. Returns whether it is in.
+    fn insert_claimed(&self, step: &Step, outcome: &mut Outcome) -> bool {
+        let began = Monotonic::now();
+        let result = self.insert(step);
+        if self.debug {
+            let took = Monotonic::now().since(began).as_millis();
+            console::say(&format!("module {} took {took} ms", step.name));
+        }
+        let progress = if result.is_ok() {
+            Progress::Loaded
+        } else {
+            Progress::Refused
+        };
+        locked(&self.progress).insert(step.name.clone(), progress);
+        self.changed.notify_all();
+        match result {
+            Ok(()) => outcome.loaded += 1,
+            Err(error) => outcome.errors.push(error),
+        }
+        progress == Progress::Loaded
+    }
+
+    /// Claims a module for the caller if nobody has tried it. Waits while another thread does; that one waits for nobody
+    /// before it is done with it, so the wait ends.
+    fn claim(&self, name: &str) -> Claim {
         let mut progress = locked(&self.progress);
         loop {
             match progress.get(name) {
                 None => {
                     progress.insert(name.to_owned(), Progress::Loading);
-                    return true;
+                    return Claim::Ours;
                 }
-                Some(Progress::Loaded | Progress::Refused) => return false,
+                Some(Progress::Loaded) => return Claim::Loaded,
+                Some(Progress::Refused) => return Claim::Refused,
                 Some(Progress::Loading) => {
                     progress = self.changed.wait(progress).unwrap_or_else(PoisonError::into_inner);
                 }

@@ -28,6 +28,8 @@ pub struct Step {
     pub name: String,
     /// Its file, as `modules.dep` has it.
     pub file: String,
+    /// Whether what was asked for cannot work without it: a soft dependency only helps.
+    pub needed: bool,
 }
 
 /// Why there is no order.
@@ -102,9 +104,27 @@ impl Dependencies {
         };
         visit.module(&name).map_err(|stop| match stop {
             Stop::Unknown(name) => OrderError::Unknown { name },
-            Stop::Endless => OrderError::Endless { name },
+            Stop::Endless => OrderError::Endless { name: name.clone() },
         })?;
-        Ok(visit.steps)
+        let mut steps = visit.steps;
+        let needed = self.needed(&name);
+        for step in &mut steps {
+            step.needed = needed.contains(step.name.as_str());
+        }
+        Ok(steps)
+    }
+
+    /// The module itself and what it depends on, soft dependencies apart.
+    fn needed<'a>(&'a self, name: &'a str) -> BTreeSet<&'a str> {
+        let mut needed = BTreeSet::new();
+        let mut open = vec![name];
+        while let Some(name) = open.pop() {
+            if needed.insert(name) {
+                let module = self.modules.get(name);
+                open.extend(module.into_iter().flat_map(|module| &module.needs).map(String::as_str));
+            }
+        }
+        needed
     }
 
     /// Number of modules.
@@ -151,6 +171,7 @@ impl Visit<'_> {
         self.steps.push(Step {
             name: name.clone(),
             file: module.file.clone(),
+            needed: false,
         });
         self.soft(&module.after);
         self.open.pop();
@@ -207,6 +228,19 @@ mod tests {
     fn soft_dependencies_come_before_and_after_where_they_exist() {
         let soft = "softdep btrfs pre: crc32c-generic missing post: rng-core\n# a comment\nsoftdep unknown pre: kvm\n";
         check(DEP, soft, "btrfs", "crc32c_generic xor btrfs rng_core");
+    }
+
+    #[test]
+    fn what_only_helps_is_told_from_what_is_needed() {
+        let soft = "softdep btrfs pre: crc32c-generic kvm post: ccp\nsoftdep xor pre: rng-core\n";
+        let order = Dependencies::parse(DEP, soft).order("btrfs").unwrap();
+        let needed: Vec<&str> = order
+            .iter()
+            .filter(|step| step.needed)
+            .map(|step| step.name.as_str())
+            .collect();
+        assert_eq!(needed, ["xor", "btrfs"]);
+        assert_eq!(order.len(), 7, "{order:?}");
     }
 
     #[test]
