@@ -17,7 +17,7 @@ use std::{
 
 use node_api::image::{AGENT, Entry, FARM_MEDIA, MANIFEST, MODULES, Manifest, ManifestError, TEST_AGENT};
 
-use crate::sys;
+use crate::{background, sys};
 
 /// A file of at most this many bytes is hashed at once whatever it is.
 const SMALL: u64 = 256 * 1024;
@@ -173,7 +173,7 @@ impl Image {
         };
         let threads = thread::available_parallelism().map_or(1, |count| count.get().min(MOST_THREADS));
         let first = thread::scope(|scope| {
-            let others: Vec<_> = (1..threads).map(|_| scope.spawn(check_next)).collect();
+            let others = background::helpers(scope, threads - 1, check_next);
             let mut damages: Vec<_> = check_next().into_iter().collect();
             damages.extend(others.into_iter().filter_map(|thread| thread.join().ok().flatten()));
             damages.into_iter().min_by_key(|(index, _)| *index)

@@ -16,7 +16,7 @@ use super::{
     order::{Dependencies, OrderError, Step},
 };
 use crate::{
-    console,
+    background, console,
     monotonic::Monotonic,
     verify::{Damage, Image},
 };
@@ -220,9 +220,7 @@ impl Loader {
             }
         };
         thread::scope(|scope| {
-            for _ in 1..MOST_THREADS {
-                scope.spawn(worker);
-            }
+            background::helpers(scope, MOST_THREADS - 1, worker);
             worker();
         });
         work.into_inner().unwrap_or_else(PoisonError::into_inner).outcome
