@@ -1,4 +1,5 @@
-//! The monitor is killed: the workload is back by itself, its volume intact.
+//! The monitor is killed: the workload is back by itself, its volume intact. The workload ends: it is back in the same micro-VM,
+//! and alone there.
 
 use std::path::Path;
 
@@ -33,5 +34,11 @@ fn workload_of_a_killed_monitor_is_back_by_itself_with_its_volume() -> Result<()
     assert_ne!(node.faults()?.monitor(&contract)?, killed);
     assert_eq!(node.faults()?.agent()?, agent, "the agent was not concerned");
     grid.keeps_journal(&contract)?;
+
+    // It would not begin beside the process that it leaves behind.
+    tunnel.get("/end")?;
+    let again = tunnel.status()?;
+    assert_eq!(again.boot, after.boot, "the same micro-VM");
+    assert!(again.began_ms > after.began_ms, "{after:?} and then {again:?}");
     Ok(())
 }

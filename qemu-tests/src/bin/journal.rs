@@ -1,22 +1,28 @@
 //! A workload that keeps a journal on its volume for as long as it runs, and says over HTTP what it has flushed.
 //!
 //! `journal PORT DIRECTORY`. `GET /` is answered with its [`Status`]; `GET /verify` reads all records again and is answered with
-//! the number up to which all are whole.
+//! the number up to which all are whole. `GET /end` makes it end and leave a process behind that listens on the port after its
+//! own; a journal does not begin while there is such a process.
 #![forbid(unsafe_code)]
 
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use std::{env, fs, thread};
 
 use qemu_tests::journal::{self, Journal, Status};
 
 /// Longest wait for a client.
 const LIMIT: Duration = Duration::from_secs(10);
+/// The word by which the program is what a journal leaves behind.
+const LEFT_BEHIND: &str = "left-behind";
+/// Pause between two looks whether that listens.
+const PAUSE: Duration = Duration::from_millis(20);
 /// Longest request in bytes.
 const MAX_REQUEST: u64 = 4096;
 /// Records after which it only answers: half of the smallest volume that scenarios give it.
@@ -29,10 +35,11 @@ fn main() -> ExitCode {
         eprintln!("usage: journal PORT DIRECTORY");
         return ExitCode::FAILURE;
     };
-    let ended = port
-        .parse()
-        .map_err(io::Error::other)
-        .and_then(|port| run(port, Path::new(directory)));
+    let port = port.parse().map_err(io::Error::other);
+    let ended = port.and_then(|port| match directory.as_str() {
+        LEFT_BEHIND => stay_behind(port),
+        directory => run(port, Path::new(directory)),
+    });
     if let Err(error) = ended {
         eprintln!("journal: {error}");
     }
@@ -40,6 +47,9 @@ fn main() -> ExitCode {
 }
 
 fn run(port: u16, directory: &Path) -> io::Result<()> {
+    if listens_beside(port) {
+        return Err(io::Error::other("what the one before has left behind is still there"));
+    }
     let began_ms = uptime_ms()?;
     let mut journal = Journal::open(directory)?;
     let mut status = Status {
@@ -64,9 +74,47 @@ fn run(port: u16, directory: &Path) -> io::Result<()> {
         let (stream, _) = listener.accept()?;
         status.flushed = flushed.load(Ordering::SeqCst);
         status.uptime_ms = uptime_ms()?;
-        // A client that has gone is no reason to end.
-        let _ = respond(&stream, &status, directory);
+        match respond(&stream, &status, directory) {
+            Ok(Asked::End) => {
+                leave_behind(port)?;
+                return Err(io::Error::other("told to end"));
+            }
+            // A client that has gone is no reason to end.
+            Ok(Asked::Answer) | Err(_) => {}
+        }
     }
+}
+
+/// Starts a process that goes on, in a group of its own, and waits until it listens.
+fn leave_behind(port: u16) -> io::Result<()> {
+    let mut program = Command::new(env::current_exe()?);
+    program.args([&port.to_string(), LEFT_BEHIND]).process_group(0);
+    program.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    program.spawn()?;
+    let deadline = Instant::now() + LIMIT;
+    while !listens_beside(port) {
+        if Instant::now() > deadline {
+            return Err(io::Error::other("nothing was left behind"));
+        }
+        thread::sleep(PAUSE);
+    }
+    Ok(())
+}
+
+/// Listens beside a journal for good.
+fn stay_behind(port: u16) -> io::Result<()> {
+    let listener = TcpListener::bind(beside(port))?;
+    loop {
+        listener.accept()?;
+    }
+}
+
+fn listens_beside(port: u16) -> bool {
+    TcpStream::connect_timeout(&beside(port), LIMIT).is_ok()
+}
+
+fn beside(port: u16) -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, port + 1).into()
 }
 
 #[expect(clippy::print_stderr, reason = "the workload's log")]
@@ -74,7 +122,15 @@ fn complain(error: &io::Error) {
     eprintln!("journal: append: {error}");
 }
 
-fn respond(mut stream: &TcpStream, status: &Status, directory: &Path) -> io::Result<()> {
+/// What a client asked for.
+enum Asked {
+    /// An answer.
+    Answer,
+    /// That the journal ends.
+    End,
+}
+
+fn respond(mut stream: &TcpStream, status: &Status, directory: &Path) -> io::Result<Asked> {
     stream.set_read_timeout(Some(LIMIT))?;
     stream.set_write_timeout(Some(LIMIT))?;
     let mut request = BufReader::new(stream.take(MAX_REQUEST));
@@ -84,13 +140,20 @@ fn respond(mut stream: &TcpStream, status: &Status, directory: &Path) -> io::Res
     while request.read_line(&mut line)? > 0 && !line.trim_end().is_empty() {
         line.clear();
     }
-    let (code, body) = match first.split(' ').nth(1) {
+    let path = first.split(' ').nth(1);
+    let (code, body) = match path {
+        Some("/end") => ("200 OK", String::new()),
         Some("/") => ("200 OK", status.line()),
         Some("/verify") => ("200 OK", journal::last(directory)?.to_string()),
         _ => ("404 Not Found", String::new()),
     };
     let head = format!("HTTP/1.0 {code}\r\nContent-Length: {}\r\n\r\n", body.len());
-    stream.write_all((head + &body).as_bytes())
+    stream.write_all((head + &body).as_bytes())?;
+    Ok(if path == Some("/end") {
+        Asked::End
+    } else {
+        Asked::Answer
+    })
 }
 
 /// The first number of /proc/uptime, which has seconds with two decimals.
