@@ -1,11 +1,11 @@
 //! The demo workload: Debian's nginx as an OCI image, with a page and a volume that keeps what is put there.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::{fs, io};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::cpio::Tree;
 use crate::oci::{self, Image};
@@ -42,13 +42,26 @@ const WRITABLE: [(&str, u32); 4] = [
 /// Writes the image as an OCI layout to `out`, in place of what was there.
 ///
 /// # Errors
-/// If the packages are not unpacked, or `out` cannot be written.
+/// If the packages are not unpacked, or `out` cannot be written or holds something else than an OCI layout.
 pub fn build(sources: &Sources, out: &Path) -> Result<()> {
     let image = image(sources)?;
-    if out.exists() {
-        fs::remove_dir_all(out).with_context(|| format!("clear {}", out.display()))?;
-    }
+    clear(out)?;
     oci::write(&image, out)
+}
+
+/// Removes the layout at `out`, if there is one. Whatever else is there is somebody's.
+fn clear(out: &Path) -> Result<()> {
+    let looked = || format!("look into {}", out.display());
+    let mut entries = match fs::read_dir(out) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries.with_context(looked)?,
+    };
+    ensure!(
+        out.join(oci::MARKER).is_file() || entries.next().is_none(),
+        "{} holds something else than an OCI image layout, which stays; name another directory",
+        out.display()
+    );
+    fs::remove_dir_all(out).with_context(|| format!("clear {}", out.display()))
 }
 
 fn image(sources: &Sources) -> Result<Image> {
@@ -117,4 +130,29 @@ fn copy(packages: &Path, directory: &Path, tree: &mut Tree) -> Result<()> {
 
 fn mode(path: &Path) -> Result<u32> {
     Ok(fs::metadata(path)?.permissions().mode() & 0o7777)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_layout_or_nothing_is_replaced() {
+        let directory = tempfile::tempdir().unwrap();
+        let out = directory.path().join("layout");
+        clear(&out).unwrap();
+        fs::create_dir(&out).unwrap();
+        clear(&out).unwrap();
+        assert!(!out.exists());
+
+        fs::create_dir(&out).unwrap();
+        fs::write(out.join("mine.txt"), "precious").unwrap();
+        let refused = clear(&out).unwrap_err().to_string();
+        assert!(refused.contains("name another directory"), "{refused}");
+        assert_eq!(fs::read(out.join("mine.txt")).unwrap(), b"precious");
+
+        fs::write(out.join(oci::MARKER), "{}").unwrap();
+        clear(&out).unwrap();
+        assert!(!out.exists());
+    }
 }

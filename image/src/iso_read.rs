@@ -29,7 +29,7 @@ struct Extent {
 /// # Errors
 /// If there is no such file, or `iso` is no ISO 9660 image or is cut off.
 pub fn file<'a>(iso: &'a [u8], path: &str) -> Result<&'a [u8]> {
-    let descriptor = bytes(iso, DESCRIPTOR * SECTOR, SECTOR)?;
+    let descriptor = bytes(iso, DESCRIPTOR * SECTOR, SECTOR).context("not an ISO 9660 image")?;
     ensure!(descriptor.starts_with(b"\x01CD001"), "not an ISO 9660 image");
     let mut at = record(&descriptor[ROOT..])?.0;
     for part in path.split('/').filter(|part| !part.is_empty()) {

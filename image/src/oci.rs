@@ -14,6 +14,9 @@ use sha2::{Digest, Sha256};
 
 use crate::cpio::{Node, Tree};
 
+/// The file that makes a directory an OCI image layout.
+pub(crate) const MARKER: &str = "oci-layout";
+
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
@@ -61,7 +64,7 @@ pub fn write(image: &Image, out: &Path) -> Result<()> {
     for blob in [&packed, &config, &manifest] {
         write_file(&blobs.join(hex(blob)), blob)?;
     }
-    write_file(&out.join("oci-layout"), br#"{"imageLayoutVersion":"1.0.0"}"#)?;
+    write_file(&out.join(MARKER), br#"{"imageLayoutVersion":"1.0.0"}"#)?;
     write_file(&out.join("index.json"), &index)
 }
 

@@ -32,11 +32,20 @@ pub struct Report {
 /// If it cannot be read far enough to compare it with its manifest.
 pub fn image(path: &Path) -> Result<Report> {
     let bytes = fs::read(path).with_context(|| format!("read {}", path.display()))?;
+    examine(&bytes).with_context(|| {
+        format!(
+            "{} is damaged or no image of ours; make it or copy it again",
+            path.display()
+        )
+    })
+}
+
+fn examine(bytes: &[u8]) -> Result<Report> {
     if bytes.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
-        return root(&bytes);
+        return root(bytes);
     }
-    let mut report = root(iso_read::file(&bytes, "/boot/initramfs.img")?)?;
-    let added = slot_tree(iso_read::file(&bytes, "/boot/farm.img")?)?;
+    let mut report = root(iso_read::file(bytes, "/boot/initramfs.img")?)?;
+    let added = slot_tree(iso_read::file(bytes, "/boot/farm.img")?)?;
     for path in added.nodes().keys() {
         match path.as_str() {
             FARM_MEDIA => report.farm = true,

@@ -10,7 +10,7 @@ use crate::{console, setup};
 /// Options of the command.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// Directory for the OCI image layout; what is in it is removed. Without this, target/zos/demo-image.
+    /// Directory for the OCI image layout; one that is there is replaced. Without this, target/zos/demo-image.
     #[arg(long)]
     out: Option<PathBuf>,
 }

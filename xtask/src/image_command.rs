@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use image::{Flavour, verify};
 
 use crate::workspace::Workspace;
@@ -29,6 +29,11 @@ enum Command {
 pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     let Command::Verify { image } = &arguments.command;
     let image = image.clone().unwrap_or_else(|| iso::place(workspace, Flavour::Release));
+    ensure!(
+        image.exists(),
+        "there is no {}: `cargo xtask iso` makes one",
+        image.display()
+    );
     let report = verify::image(&image)?;
     for problem in &report.problems {
         console::result(problem);

@@ -33,7 +33,8 @@ pub(crate) fn ensure(workspace: &Workspace) -> Result<()> {
 fn prepare(workspace: &Workspace, update: bool) -> Result<()> {
     let directory = workspace.zos("");
     fs::create_dir_all(&directory).with_context(|| format!("make {}", directory.display()))?;
-    let lock = File::create(directory.join("setup.lock")).context("open the lock of the set-up")?;
+    let lock = directory.join("setup.lock");
+    let lock = File::create(&lock).with_context(|| format!("open {}", lock.display()))?;
     lock.lock().context("wait for another set-up")?;
 
     let packages = Packages::read()?;
