@@ -10,6 +10,8 @@ use crate::slot::{SLOT_BYTES, SlotError, is_slot, slot};
 
 /// A sector of an ISO 9660 file system; every file begins on one.
 const SECTOR: usize = 2048;
+/// Where the primary volume descriptor begins, whose bytes 80 to 83 say how many sectors there are (ECMA-119 8.4.8).
+const DESCRIPTOR: u64 = 16 * 2048;
 /// Sectors read at a time.
 const CHUNK_SECTORS: usize = 512;
 
@@ -40,6 +42,12 @@ pub enum InstallError {
         /// What the system said.
         source: io::Error,
     },
+    /// It is shorter than it says.
+    #[error("{} is cut off; copy it again", path.display())]
+    CutOff {
+        /// The image.
+        path: PathBuf,
+    },
     /// There is not exactly one slot.
     #[error("{} has {found} farm slots, expected one: is it an image of this project?", path.display())]
     Slots {
@@ -60,25 +68,53 @@ pub enum InstallError {
 /// but for an error of the disk itself.
 pub fn install(path: &Path, media: &FarmMedia) -> Result<(), InstallError> {
     let bytes = slot(media).map_err(InstallError::Slot)?;
-    let open = |source| InstallError::Open {
-        path: path.to_owned(),
-        source,
-    };
-    let mut image = OpenOptions::new().read(true).write(true).open(path).map_err(open)?;
-    let slots = find(&mut image).map_err(|source| InstallError::Read {
-        path: path.to_owned(),
-        source,
-    })?;
-    let [offset] = slots[..] else {
-        return Err(InstallError::Slots {
-            path: path.to_owned(),
-            found: slots.len(),
-        });
-    };
+    let (mut image, offset) = open(path)?;
     overwrite(&mut image, offset, &bytes).map_err(|source| InstallError::Write {
         path: path.to_owned(),
         source,
     })
+}
+
+/// Whether media can be written into the ISO at `path`, as far as that can be said before.
+///
+/// # Errors
+/// If the image cannot be read or opened for writing, is cut off, or has not exactly one slot.
+pub fn check(path: &Path) -> Result<(), InstallError> {
+    open(path).map(drop)
+}
+
+/// Opens an image and finds its slot.
+fn open(path: &Path) -> Result<(File, u64), InstallError> {
+    let path = || path.to_owned();
+    let opened = OpenOptions::new().read(true).write(true).open(path());
+    let mut image = opened.map_err(|source| InstallError::Open { path: path(), source })?;
+    let read = |source| InstallError::Read { path: path(), source };
+    if is_cut_off(&mut image).map_err(read)? {
+        return Err(InstallError::CutOff { path: path() });
+    }
+    match find(&mut image).map_err(read)?[..] {
+        [offset] => Ok((image, offset)),
+        ref slots => Err(InstallError::Slots {
+            path: path(),
+            found: slots.len(),
+        }),
+    }
+}
+
+/// Whether an ISO 9660 file system says that it is longer than the image. Other images are as long as they are.
+fn is_cut_off(image: &mut File) -> io::Result<bool> {
+    let length = image.metadata()?.len();
+    let mut descriptor = [0; 84];
+    image.seek(SeekFrom::Start(DESCRIPTOR))?;
+    let read = read_full(image, &mut descriptor)?;
+    image.rewind()?;
+    if read < descriptor.len() || !descriptor.starts_with(b"\x01CD001") {
+        return Ok(false);
+    }
+    let [.., a, b, c, d] = descriptor;
+    let sectors = u64::from(u32::from_le_bytes([a, b, c, d]));
+    let sector_bytes = u64::try_from(SECTOR).map_err(io::Error::other)?;
+    Ok(sectors * sector_bytes > length)
 }
 
 fn overwrite(image: &mut File, offset: u64, bytes: &[u8]) -> io::Result<()> {
@@ -181,6 +217,23 @@ mod tests {
             install(file.path(), &media()),
             Err(InstallError::Slots { found: 0, .. })
         ));
+    }
+
+    #[test]
+    fn image_that_is_shorter_than_it_says_is_refused_and_left_alone() {
+        let mut descriptor = vec![0; SECTOR];
+        descriptor[..6].copy_from_slice(b"\x01CD001");
+        let slot = empty_slot();
+        let sectors = u32::try_from(17 + slot.len().div_ceil(SECTOR)).unwrap();
+        for (said, whole) in [(sectors, true), (sectors + 1, false)] {
+            descriptor[80..84].copy_from_slice(&said.to_le_bytes());
+            let file = image(&[vec![0; SECTOR * 16], descriptor.clone(), slot.clone()]);
+            let before = std::fs::read(file.path()).unwrap();
+            assert_eq!(check(file.path()).is_ok(), whole, "{said}");
+            let installed = install(file.path(), &media());
+            assert_eq!(installed.is_ok(), whole, "{installed:?}");
+            assert_eq!(std::fs::read(file.path()).unwrap() == before, !whole);
+        }
     }
 
     #[test]

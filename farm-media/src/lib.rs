@@ -21,5 +21,5 @@
 mod install;
 mod slot;
 
-pub use install::{InstallError, install};
+pub use install::{InstallError, check, install};
 pub use slot::{MARKER_BYTES, SLOT_BYTES, SlotError, empty_slot, is_slot, slot};

@@ -11,6 +11,9 @@ const CODES: &str = "\
 Exit codes: 0 done; 1 a file, disk or socket of this machine; 2 wrong usage; 3 no daemon runs (start `threebot serve`);
 4 the chain or the other side refused; 5 no such thing; 6 the identity cannot be opened; 7 chain, bot or node not reached.";
 
+/// Most days for which boot media give the right to join: ten years.
+const MOST_DAYS: i64 = 3_650;
+
 /// A person's or farmer's bot: identity, wallet, farms, deployments.
 #[derive(Parser)]
 #[command(name = "threebot", version, after_help = CODES)]
@@ -34,7 +37,7 @@ pub(crate) enum Command {
     Init(Setup),
     /// Makes the identity behind 24 recovery words, read from standard input.
     Recover(Setup),
-    /// Says which chain the bot is on.
+    /// Sets which chain the bot is on, and whom it asks.
     Chain {
         /// Hash of the chain's genesis.
         #[arg(long)]
@@ -172,10 +175,10 @@ pub(crate) enum Farm {
         #[arg(long)]
         farm: Option<String>,
         /// How many nodes may join.
-        #[arg(long, default_value_t = 1)]
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
         nodes: u32,
         /// For how many days.
-        #[arg(long, default_value_t = 30)]
+        #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=MOST_DAYS))]
         days: u32,
         /// A peer of the chain that the nodes ask first; those of this bot if absent.
         #[arg(long = "peer")]
@@ -280,6 +283,20 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn media_without_use_are_refused() {
+        let media = |option: &str, value: &str| {
+            let words = ["threebot", "farm", "media", option, value];
+            Arguments::try_parse_from(words).map(drop)
+        };
+        for (option, value) in [("--nodes", "0"), ("--days", "0"), ("--days", "3651")] {
+            assert!(media(option, value).is_err(), "{option} {value}");
+        }
+        for (option, value) in [("--nodes", "1"), ("--days", "1"), ("--days", "3650")] {
+            media(option, value).unwrap();
+        }
     }
 
     #[test]

@@ -160,11 +160,11 @@ fn serve(home: Home, file: Option<&Path>, json: bool) -> Result<(), Failure> {
 }
 
 fn deploy(home: &Home, path: &Path, json: bool) -> Result<(), Failure> {
-    let named = |text: String| failure(FailureKind::Usage, format!("{}: {text}", path.display()));
+    let named = |kind, text: String| failure(kind, format!("{}: {text}", path.display()));
     let directory = path.parent().unwrap_or(Path::new(""));
-    let text = read_bounded(path).map_err(|error| named(error.to_string()))?;
+    let text = read_bounded(path).map_err(|error| named(FailureKind::Local, error.to_string()))?;
     let app = app::parse(&text, |secret| read_bounded(&directory.join(secret)))
-        .map_err(|error| named(bot::error_line(&error)))?;
+        .map_err(|error| named(FailureKind::Usage, bot::error_line(&error)))?;
     let request = Request::Deploy { app: Box::new(app) };
     let reply = client::ask(home, &request, |event| print::event(&event, json))?;
     show(&reply, json)
@@ -306,10 +306,25 @@ fn terms(arguments: &TermsArguments) -> Terms {
     }
 }
 
+/// Whether a peer can be reached from this machine alone.
+fn is_on_this_machine(peer: &str) -> bool {
+    let peer = peer.parse::<peer_link::PeerAddress>();
+    peer.is_ok_and(|peer| peer.addresses().iter().all(|address| address.ip().is_loopback()))
+}
+
 fn media(home: &Home, request: &Request, out: &Path, iso: Option<&Path>, json: bool) -> Result<(), Failure> {
+    // Before the right is on the chain and its secret in a file.
+    if let Some(iso) = iso {
+        farm_media::check(iso).map_err(|error| because(FailureKind::Local)(&error))?;
+    }
     let Reply::Media(media) = client::ask(home, request, |_| ())? else {
         return Err(unexpected());
     };
+    if media.peers.iter().all(|peer| is_on_this_machine(peer)) {
+        print::note(
+            "the media name peers on this machine alone, which no other machine reaches; name others with --peer",
+        );
+    }
     let text = serde_json::to_vec_pretty(&media).map_err(|error| because(FailureKind::Local)(&error))?;
     threebot::home::replace(out, &text).map_err(|error| because(FailureKind::Local)(&error))?;
     if let Some(iso) = iso {
