@@ -98,8 +98,13 @@ impl<'de> Deserialize<'de> for ImageRef {
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
     /// Not the expected TOML.
-    #[error("{0}")]
-    Syntax(#[source] Box<toml::de::Error>),
+    #[error("line {line}: {text}")]
+    Syntax {
+        /// Where, from 1.
+        line: usize,
+        /// What is wrong; never a value, which may be a secret, but where a number or word is of the wrong kind.
+        text: String,
+    },
     /// A field that cannot be used.
     #[error("{0}: {1}")]
     Field(&'static str, String),
@@ -172,13 +177,27 @@ struct RawVolume {
     mount: String,
 }
 
+/// What is wrong with the text on one line: where, under which key, and what.
+fn syntax(text: &str, error: &toml::de::Error) -> AppError {
+    let start = error.span().map_or(0, |span| span.start);
+    let before = text.get(..start).unwrap_or(text);
+    let line = before.matches('\n').count() + 1;
+    let key = text.lines().nth(line - 1).and_then(|line| line.split_once('='));
+    let key = key.map(|(key, _)| format!("{}: ", key.trim())).unwrap_or_default();
+    let what = error.message().lines().collect::<Vec<_>>().join(", ");
+    AppError::Syntax {
+        line,
+        text: format!("{key}{what}"),
+    }
+}
+
 /// Reads an `app.toml`. `secret` reads the file of a secret, whose path is as it was written; one line break at its end is
 /// left out.
 ///
 /// # Errors
 /// [`AppError`] names the field.
 pub fn parse(text: &str, secret: impl Fn(&Path) -> io::Result<String>) -> Result<App, AppError> {
-    let raw: RawApp = toml::from_str(text).map_err(|error| AppError::Syntax(Box::new(error)))?;
+    let raw: RawApp = toml::from_str(text).map_err(|error| syntax(text, &error))?;
     let mut env: Vec<(String, String)> = raw.env.into_iter().collect();
     for (name, path) in raw.secrets {
         let value = secret(&path).map_err(|source| AppError::Secret {
@@ -322,6 +341,26 @@ mod tests {
         ] {
             let error = read(&APP.replace(from, to)).unwrap_err().to_string();
             assert!(error.contains(field), "{to}: {error}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_toml_of_an_application_is_said_on_one_line_with_its_place() {
+        for (from, to, said) in [
+            (
+                "ports = [80]",
+                "ports = [80000]",
+                "line 4: ports: invalid value: integer `80000`, expected u16",
+            ),
+            (
+                "\"12.5\"",
+                "10",
+                "line 6: budget: invalid type: integer `10`, expected a string",
+            ),
+            ("GREETING = \"hello\"", "GREETING = hello", "line 13: GREETING: "),
+        ] {
+            let error = read(&APP.replace(from, to)).unwrap_err().to_string();
+            assert!(error.starts_with(said) && error.lines().count() == 1, "{error}");
         }
     }
 

@@ -151,7 +151,9 @@ impl Home {
         self.0.join("deployments")
     }
 
-    fn config_path(&self) -> PathBuf {
+    /// The configuration.
+    #[must_use]
+    pub fn config_path(&self) -> PathBuf {
         self.0.join("config.toml")
     }
 

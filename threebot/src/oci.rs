@@ -39,6 +39,9 @@ pub enum ImportError {
         #[source]
         source: io::Error,
     },
+    /// There is no layout.
+    #[error("{0} is no OCI image layout: it has no file oci-layout")]
+    NoLayout(PathBuf),
     /// The layout does not say what it must.
     #[error("{path}: {reason}")]
     Layout {

@@ -32,8 +32,14 @@ pub enum ServeError {
     #[error(transparent)]
     Home(#[from] HomeError),
     /// The link's port.
-    #[error(transparent)]
-    Bind(#[from] BindError),
+    #[error("`listen` in {config}")]
+    Bind {
+        /// Where the port is configured.
+        config: PathBuf,
+        /// The cause.
+        #[source]
+        source: BindError,
+    },
     /// The blob store.
     #[error(transparent)]
     Blobs(#[from] BlobError),
@@ -68,7 +74,12 @@ pub async fn serve(home: Home, identity: Identity, ready: impl FnOnce(&Bot)) -> 
     let config = home.config()?;
     config.chain()?;
     home.policy()?;
-    let endpoint = Endpoint::bind(&identity.link(), config.listen).await?;
+    let endpoint = Endpoint::bind(&identity.link(), config.listen)
+        .await
+        .map_err(|source| ServeError::Bind {
+            config: home.config_path(),
+            source,
+        })?;
     let blobs = BlobStore::open(&home.blobs()).await?;
     let deployments = Deployments::open(home.deployments())?;
     let (announce, bot) = watch::channel(None);
@@ -150,7 +161,7 @@ async fn open_chain(home: &Home, config: &Config, endpoint: &Endpoint) -> ChainC
             Err(error) => {
                 let text = crate::bot::error_line(&error);
                 if text != said {
-                    warn!("{text}; trying again");
+                    warn!("{text}; trying again; where that is wrong, `threebot chain` sets genesis and peers");
                     said = text;
                 }
             }

@@ -211,6 +211,10 @@ impl Home {
 fn read_entity((path, balance): &(PathBuf, Tokens)) -> Result<GenesisEntity, HomeError> {
     let entity: Entity = read(path).map_err(|error| match error {
         HomeError::Missing(path) => HomeError::NoEntity(path),
+        HomeError::Malformed { path, reason } => HomeError::Malformed {
+            path,
+            reason: format!("no entity record ({reason}); `threebot entity > FILE` writes one"),
+        },
         error => error,
     })?;
     Ok(GenesisEntity {

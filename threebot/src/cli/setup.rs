@@ -50,6 +50,9 @@ pub(super) fn recover(home: &Home, setup: Setup, file: Option<&Path>, json: bool
 }
 
 fn make(home: &Home, identity: &Identity, setup: Setup, file: Option<&Path>) -> Result<(), Failure> {
+    if setup.name.trim().is_empty() {
+        return Err(failure(FailureKind::Usage, "--name: it is empty"));
+    }
     let name = Text::new(setup.name).map_err(|error| failure(FailureKind::Usage, format!("--name: {error}")))?;
     let given = if setup.no_passphrase {
         None

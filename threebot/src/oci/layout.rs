@@ -104,6 +104,9 @@ struct RootFs {
 /// Reads index, manifest and configuration of the image for a platform.
 pub(super) fn open(directory: &Path, platform: Platform) -> Result<Image, ImportError> {
     let marker = directory.join("oci-layout");
+    if !marker.exists() {
+        return Err(ImportError::NoLayout(directory.to_owned()));
+    }
     let layout: LayoutFile = parse(&marker, &read_plain(&marker)?)?;
     if !layout.version.starts_with("1.") {
         return Err(wrong(
