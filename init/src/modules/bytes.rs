@@ -1,6 +1,6 @@
 //! The bytes of a module as they go into the kernel: unpacked, and without what a node never uses but pays for.
 //!
-//! Two things are left out, both in memory alone, since the file stays as its distribution signed it and as the manifest
+//! Three things are left out, all in memory alone, since the file stays as its distribution signed it and as the manifest
 //! lists it. Where the kernel insists on the signature the module goes in unchanged.
 //!
 //! - The signature. The file has been compared with the manifest; checking both would double the time that loading takes.
@@ -9,6 +9,8 @@
 //!   tracer looks up the name of each traced function among the symbols of its module one by one, which is most of the time
 //!   that a large module takes. Its calls at the beginning of each function become no-operations, as the tracer would have
 //!   made them.
+//! - What the kernel walks stacks by (ORC). It sorts these tables while a module is loaded, the longer of them for longer than
+//!   all the rest takes. Without them, a panic's trace marks what lies beyond a module's function with a question mark.
 
 use std::{io, mem::offset_of};
 
@@ -26,8 +28,15 @@ const SIGNATURE_MARK: &[u8] = b"~Module signature appended~\n";
 /// Length of `struct module_signature`, whose last four bytes are the signature's length, big-endian.
 const SIGNATURE_TRAILER: usize = 12;
 
-/// Sections by whose names the kernel finds what its tracer wants (kernel/module/main.c, `find_module_sections`).
-const TRACING: [&[u8]; 3] = [b"__mcount_loc", b"_ftrace_events", b"_ftrace_eval_map"];
+/// Sections by whose names the kernel finds what its tracer wants (kernel/module/main.c, `find_module_sections`), and what it
+/// walks stacks by (arch/x86/kernel/module.c, `module_finalize`).
+const LEFT_OUT: [&[u8]; 5] = [
+    b"__mcount_loc",
+    b"_ftrace_events",
+    b"_ftrace_eval_map",
+    b".orc_unwind",
+    b".orc_unwind_ip",
+];
 /// The function that each traced function calls first.
 const TRACER: &[u8] = b"__fentry__";
 /// A near call; its operand of four bytes follows.
@@ -48,11 +57,11 @@ pub fn unpack(packed: &[u8]) -> io::Result<Vec<u8>> {
     zstd::bulk::decompress(packed, size)
 }
 
-/// Leaves out the signature and what serves the tracer. A module that is not understood keeps the latter: the kernel is
-/// the judge of it.
+/// Leaves out the signature, what serves the tracer and what stacks are walked by. A module that is not understood keeps all
+/// but the signature: the kernel is the judge of it.
 pub fn lighten(module: &mut Vec<u8>) {
     module.truncate(length_without_signature(module));
-    for (at, patch) in tracing(module).unwrap_or_default() {
+    for (at, patch) in left_out(module).unwrap_or_default() {
         let bytes = patch.bytes();
         if let Some(place) = module.get_mut(at..).and_then(|rest| rest.get_mut(..bytes.len())) {
             place.copy_from_slice(bytes);
@@ -91,8 +100,8 @@ impl Patch {
     }
 }
 
-/// What has to be written, and where in the file, so that the tracer finds nothing and nothing calls it.
-fn tracing(module: &[u8]) -> object::Result<Vec<(usize, Patch)>> {
+/// What has to be written, and where in the file, so that nobody finds what is left out and nothing calls the tracer.
+fn left_out(module: &[u8]) -> object::Result<Vec<(usize, Patch)>> {
     let header = FileHeader64::<LE>::parse(module)?;
     let sections = header.sections(LE, module)?;
     let symbols = sections.symbols(LE, module, elf::SHT_SYMTAB)?;
@@ -103,7 +112,7 @@ fn tracing(module: &[u8]) -> object::Result<Vec<(usize, Patch)>> {
     let headers = usize::try_from(header.e_shoff(LE)).unwrap_or(usize::MAX);
     let mut patches = Vec::new();
     for (index, section) in sections.enumerate() {
-        if TRACING.contains(&sections.section_name(LE, section)?) {
+        if LEFT_OUT.contains(&sections.section_name(LE, section)?) {
             // Without its first letter the name is one that the kernel does not look for.
             let name = section.sh_name(LE).saturating_add(1).to_le_bytes();
             let header = index.0.saturating_mul(size_of::<SectionHeader64<LE>>());
@@ -184,7 +193,13 @@ mod tests {
             };
             module.add_relocation(text, relocation).unwrap();
         }
-        for name in ["__mcount_loc", "_ftrace_events", "_ftrace_eval_map", "__param"] {
+        for name in [
+            "__mcount_loc",
+            "_ftrace_events",
+            ".orc_unwind",
+            ".orc_unwind_ip",
+            "__param",
+        ] {
             let section = module.add_section(Vec::new(), name.as_bytes().to_vec(), SectionKind::Data);
             module.append_section_data(section, &[7; 16], 8);
         }
@@ -199,7 +214,7 @@ mod tests {
         assert_eq!(module.len(), length);
         let file = object::read::elf::ElfFile64::<LE>::parse(&*module).unwrap();
         let names: Vec<&str> = file.sections().map(|section| section.name().unwrap()).collect();
-        for gone in ["__mcount_loc", "_ftrace_events", "_ftrace_eval_map"] {
+        for gone in ["__mcount_loc", "_ftrace_events", ".orc_unwind", ".orc_unwind_ip"] {
             assert!(!names.contains(&gone), "{names:?}");
         }
         assert!(names.contains(&"__param"), "{names:?}");
