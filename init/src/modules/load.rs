@@ -244,8 +244,8 @@ impl Loader {
         for step in steps {
             let is_in = match self.claim(&step.name) {
                 Claim::Loaded => true,
-                // Whoever tried has said why.
-                Claim::Refused => false,
+                // Whoever tried has said why. The kernel may have asked for it by itself since then.
+                Claim::Refused => is_in_kernel(&step.name),
                 Claim::Ours => self.insert_claimed(&step, &mut outcome),
             };
             if !is_in && step.needed {
@@ -324,6 +324,12 @@ impl Loader {
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Whether a module works, whoever has loaded it.
+fn is_in_kernel(name: &str) -> bool {
+    let state = std::fs::read_to_string(format!("/sys/module/{name}/initstate"));
+    state.is_ok_and(|state| state.trim() == "live")
 }
 
 /// Whether the kernel refuses modules without a signature: by its setting, or because it is locked down.

@@ -173,8 +173,9 @@ impl Visit<'_> {
             file: module.file.clone(),
             needed: false,
         });
-        self.soft(&module.after);
+        // One that comes after usually depends on this one, which is no circle.
         self.open.pop();
+        self.soft(&module.after);
         Ok(())
     }
 
@@ -228,6 +229,12 @@ mod tests {
     fn soft_dependencies_come_before_and_after_where_they_exist() {
         let soft = "softdep btrfs pre: crc32c-generic missing post: rng-core\n# a comment\nsoftdep unknown pre: kvm\n";
         check(DEP, soft, "btrfs", "crc32c_generic xor btrfs rng_core");
+        check(
+            DEP,
+            "softdep kvm post: kvm-amd",
+            "kvm",
+            "irqbypass kvm rng_core ccp kvm_amd",
+        );
     }
 
     #[test]
