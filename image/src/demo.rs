@@ -61,7 +61,23 @@ fn clear(out: &Path) -> Result<()> {
         "{} holds something else than an OCI image layout, which stays; name another directory",
         out.display()
     );
-    fs::remove_dir_all(out).with_context(|| format!("clear {}", out.display()))
+    remove(out).with_context(|| format!("clear {}", out.display()))
+}
+
+/// Removes a layout, the file by which it is known last: what is left of one that was interrupted is known as well.
+fn remove(out: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(out)? {
+        let entry = entry?;
+        if entry.file_name() == oci::MARKER {
+            continue;
+        }
+        if entry.file_type()?.is_dir() {
+            fs::remove_dir_all(entry.path())?;
+        } else {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    fs::remove_dir_all(out)
 }
 
 fn image(sources: &Sources) -> Result<Image> {
@@ -151,7 +167,9 @@ mod tests {
         assert!(refused.contains("name another directory"), "{refused}");
         assert_eq!(fs::read(out.join("mine.txt")).unwrap(), b"precious");
 
+        // With its marker it is a layout, be it a whole one or not.
         fs::write(out.join(oci::MARKER), "{}").unwrap();
+        fs::create_dir_all(out.join("blobs/sha256")).unwrap();
         clear(&out).unwrap();
         assert!(!out.exists());
     }

@@ -61,10 +61,11 @@ pub fn write(image: &Image, out: &Path) -> Result<()> {
 
     let blobs = out.join("blobs/sha256");
     fs::create_dir_all(&blobs).with_context(|| format!("make {}", blobs.display()))?;
+    // First, so that what is left of an interrupted write is known for what it is.
+    write_file(&out.join(MARKER), br#"{"imageLayoutVersion":"1.0.0"}"#)?;
     for blob in [&packed, &config, &manifest] {
         write_file(&blobs.join(hex(blob)), blob)?;
     }
-    write_file(&out.join(MARKER), br#"{"imageLayoutVersion":"1.0.0"}"#)?;
     write_file(&out.join("index.json"), &index)
 }
 
