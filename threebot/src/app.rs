@@ -98,13 +98,8 @@ impl<'de> Deserialize<'de> for ImageRef {
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
     /// Not the expected TOML.
-    #[error("line {line}: {text}")]
-    Syntax {
-        /// Where, from 1.
-        line: usize,
-        /// What is wrong; never a value, which may be a secret, but where a number or word is of the wrong kind.
-        text: String,
-    },
+    #[error("{0}")]
+    Syntax(String),
     /// A field that cannot be used.
     #[error("{0}: {1}")]
     Field(&'static str, String),
@@ -179,16 +174,18 @@ struct RawVolume {
 
 /// What is wrong with the text on one line: where, under which key, and what.
 fn syntax(text: &str, error: &toml::de::Error) -> AppError {
-    let start = error.span().map_or(0, |span| span.start);
-    let before = text.get(..start).unwrap_or(text);
-    let line = before.matches('\n').count() + 1;
-    let key = text.lines().nth(line - 1).and_then(|line| line.split_once('='));
-    let key = key.map(|(key, _)| format!("{}: ", key.trim())).unwrap_or_default();
     let what = error.message().lines().collect::<Vec<_>>().join(", ");
-    AppError::Syntax {
-        line,
-        text: format!("{key}{what}"),
-    }
+    // A mistake of the whole text, such as a field that is missing, has no place.
+    let Some(span) = error.span().filter(|span| !span.is_empty()) else {
+        return AppError::Syntax(what);
+    };
+    let before = text.get(..span.start).unwrap_or(text);
+    let line = before.matches('\n').count() + 1;
+    let is_bare = |key: &&str| key.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
+    let key = text.lines().nth(line - 1).and_then(|line| line.split_once('='));
+    let key = key.map(|(key, _)| key.trim()).filter(is_bare);
+    let key = key.map(|key| format!("{key}: ")).unwrap_or_default();
+    AppError::Syntax(format!("line {line}: {key}{what}"))
 }
 
 /// Reads an `app.toml`. `secret` reads the file of a secret, whose path is as it was written; one line break at its end is
@@ -362,6 +359,8 @@ mod tests {
             let error = read(&APP.replace(from, to)).unwrap_err().to_string();
             assert!(error.starts_with(said) && error.lines().count() == 1, "{error}");
         }
+        let error = read(&APP.replace("periods = 10", "")).unwrap_err().to_string();
+        assert_eq!(error, "missing field `periods`");
     }
 
     #[test]

@@ -163,8 +163,13 @@ fn deploy(home: &Home, path: &Path, json: bool) -> Result<(), Failure> {
     let named = |kind, text: String| failure(kind, format!("{}: {text}", path.display()));
     let directory = path.parent().unwrap_or(Path::new(""));
     let text = read_bounded(path).map_err(|error| named(FailureKind::Local, error.to_string()))?;
-    let app = app::parse(&text, |secret| read_bounded(&directory.join(secret)))
-        .map_err(|error| named(FailureKind::Usage, bot::error_line(&error)))?;
+    let app = app::parse(&text, |secret| read_bounded(&directory.join(secret))).map_err(|error| {
+        let kind = match error {
+            app::AppError::Secret { .. } => FailureKind::Local,
+            _ => FailureKind::Usage,
+        };
+        named(kind, bot::error_line(&error))
+    })?;
     let request = Request::Deploy { app: Box::new(app) };
     let reply = client::ask(home, &request, |event| print::event(&event, json))?;
     show(&reply, json)
