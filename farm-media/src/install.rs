@@ -103,7 +103,7 @@ fn open(path: &Path) -> Result<(File, u64), InstallError> {
 
 /// Whether an ISO 9660 file system says that it is longer than the image. Other images are as long as they are.
 fn is_cut_off(image: &mut File) -> io::Result<bool> {
-    let length = image.metadata()?.len();
+    let length = image.seek(SeekFrom::End(0))?;
     let mut descriptor = [0; 84];
     image.seek(SeekFrom::Start(DESCRIPTOR))?;
     let read = read_full(image, &mut descriptor)?;
@@ -125,7 +125,8 @@ fn overwrite(image: &mut File, offset: u64, bytes: &[u8]) -> io::Result<()> {
 
 /// Offsets of all slots that lie wholly inside the image.
 fn find(image: &mut File) -> io::Result<Vec<u64>> {
-    let length = image.metadata()?.len();
+    let length = image.seek(SeekFrom::End(0))?;
+    image.rewind()?;
     let slot_bytes = u64::try_from(SLOT_BYTES).map_err(io::Error::other)?;
     let sector_bytes = u64::try_from(SECTOR).map_err(io::Error::other)?;
     let mut found = Vec::new();
