@@ -305,6 +305,29 @@ fn kills_at_any_moment_lose_no_block_and_sign_nothing_twice() {
 }
 
 #[test]
+fn kill_amid_the_reset_of_the_log_makes_nobody_sign_twice() {
+    use std::os::unix::fs::FileExt;
+
+    /// Where the log has the number of its height, which is written before the entries are cut off.
+    const SEQUENCE_OFFSET: u64 = 4;
+    let directory = tempfile::tempdir().unwrap();
+    let torn = std::cell::Cell::new(0);
+    let tear = |directory: &Path| {
+        let path = directory.join("consensus/wal");
+        let log = arc_malachitebft_app_channel::app::wal::Log::open(&path).unwrap();
+        let next = Toy::open(directory, validators(1)).next;
+        if log.sequence() < next && !log.is_empty() {
+            drop(log);
+            let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+            file.write_all_at(&next.to_be_bytes(), SEQUENCE_OFFSET).unwrap();
+            torn.set(torn.get() + 1);
+        }
+    };
+    assert_eq!(kill_often(directory.path(), tear), None);
+    assert!(torn.get() > 0, "no log was torn");
+}
+
+#[test]
 fn validator_whose_log_is_deleted_is_seen_to_sign_twice() {
     let directory = tempfile::tempdir().unwrap();
     let forget = |directory: &Path| fs::remove_dir_all(directory.join("consensus")).unwrap();
@@ -324,23 +347,24 @@ impl Signed {
         use arc_malachitebft_app_channel::app::{
             consensus::Input, engine::wal::decode_entry, types::core::NilOrVal, wal::Log,
         };
+        // A kill between the two steps of the log's reset leaves the number of the next height above entries of the one
+        // before, so each entry says itself what it is of.
         let mut log = Log::open(path).unwrap();
-        let height = log.sequence();
         let mut votes = 0;
         for entry in log.iter().unwrap() {
             let input = decode_entry::<Chain, _, _>(&codec::BorshCodec, entry.unwrap().as_slice()).unwrap();
-            let (round, block) = match input {
+            let (height, round, block) = match input {
                 Input::Vote(vote) => match vote.block {
-                    NilOrVal::Val(block) => (vote.round, block),
+                    NilOrVal::Val(block) => (vote.height.0, vote.round, block),
                     NilOrVal::Nil => continue,
                 },
-                Input::Proposal(signed) => (signed.round, signed.block),
+                Input::Proposal(signed) => (signed.height.0, signed.round, signed.block),
                 _ => continue,
             };
-            votes += 1;
+            votes += usize::from(height == undecided);
             self.blocks.insert((height, round.as_u32().unwrap()), block.0);
         }
-        self.amid += usize::from(votes > 0 && height == undecided);
+        self.amid += usize::from(votes > 0);
     }
 
     /// A lone validator commits what it signed in the same round, or it has signed two blocks.
