@@ -11,7 +11,8 @@ const MAX_HANDSHAKES: usize = 64;
 /// Handshakes under way from which on whoever begins another must show first that it receives what is sent to its address
 /// (RFC 9000, section 8.1.2). Until then whoever forges addresses can keep handshakes busy for their deadline.
 const ON_TRUST: usize = 16;
-/// Most handshakes under way from one network, once addresses have to be shown.
+/// Most handshakes that one network may begin, once addresses have to be shown, beside what it began before: fewer than
+/// [`ON_TRUST`].
 const MAX_PER_NETWORK: usize = 8;
 
 /// Why a handshake does not begin.

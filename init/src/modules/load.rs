@@ -244,7 +244,7 @@ impl Loader {
         for step in steps {
             let is_in = match self.claim(&step.name) {
                 Claim::Loaded => true,
-                // Whoever tried has said why. The kernel may have asked for it by itself since then.
+                // Whoever tried says why, if it is a fault. The kernel may have asked for it by itself since then.
                 Claim::Refused => is_in_kernel(&step.name),
                 Claim::Ours => self.insert_claimed(&step, &mut outcome),
             };
