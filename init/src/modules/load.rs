@@ -25,6 +25,9 @@ use crate::{
 /// its device.
 const MOST_THREADS: usize = 8;
 
+/// What every driver of a disk behind a controller needs.
+const SLOW: &str = "scsi_mod";
+
 /// The word on the kernel's command line that makes the console say how long each module took.
 const DEBUG: &str = "zos.debug";
 
@@ -105,12 +108,12 @@ struct Work {
 }
 
 impl Work {
-    fn add(&mut self, names: BTreeSet<String>, is_slow: impl Fn(&str) -> bool) {
+    fn add(&mut self, names: BTreeSet<String>, slow: &BTreeSet<String>) {
         for name in names {
             if !self.asked.insert(name.clone()) {
                 continue;
             }
-            if is_slow(&name) {
+            if slow.contains(&name) {
                 self.queue.push_front(name);
             } else {
                 self.queue.push_back(name);
@@ -140,6 +143,9 @@ pub struct Loader {
     image: Arc<Image>,
     aliases: Aliases,
     dependencies: Dependencies,
+    /// Drivers of disks behind a controller, which take a good part of a second to answer and some of them half a minute:
+    /// they had better begin early, and are loaded when the disks have answered.
+    slow: BTreeSet<String>,
     parameters: BTreeMap<String, String>,
     /// Whether the kernel takes signed modules alone.
     signatures_needed: bool,
@@ -168,6 +174,7 @@ impl Loader {
         let dependencies = Dependencies::parse(&index("modules.dep")?, &index("modules.softdep")?);
         Ok(Self {
             aliases,
+            slow: dependencies.needing(SLOW),
             dependencies,
             parameters: parameters(command_line),
             signatures_needed: are_signatures_needed(),
@@ -204,14 +211,14 @@ impl Loader {
     #[must_use]
     pub fn load(&self, names: BTreeSet<String>, more: impl Fn() -> BTreeSet<String> + Sync) -> Outcome {
         let work = Mutex::new(Work::default());
-        locked(&work).add(names, |name| self.is_slow(name));
+        locked(&work).add(names, &self.slow);
         let changed = Condvar::new();
         let worker = || {
             while let Some(name) = Work::next(&work, &changed) {
                 let outcome = self.load_one(&name);
                 let wanted = more();
                 let mut work = locked(&work);
-                work.add(wanted, |name| self.is_slow(name));
+                work.add(wanted, &self.slow);
                 work.busy -= 1;
                 work.outcome.loaded += outcome.loaded;
                 work.outcome.errors.extend(outcome.errors);
@@ -226,30 +233,25 @@ impl Loader {
         work.into_inner().unwrap_or_else(PoisonError::into_inner).outcome
     }
 
-    /// Whether a driver is one of disks behind a controller, which take a good part of a second to answer and some of them
-    /// half a minute: it had better begin early, and is loaded when they have answered.
-    fn is_slow(&self, name: &str) -> bool {
-        self.dependencies
-            .order(name)
-            .is_ok_and(|steps| steps.iter().any(|step| step.name == "scsi_mod"))
-    }
-
-    /// Loads a module and what it needs, up to the first that is refused. One that would only have helped is gone without.
+    /// Loads a module and what it needs.
     fn load_one(&self, name: &str) -> Outcome {
         let mut outcome = Outcome::default();
-        let steps = self.dependencies.order(name).unwrap_or_else(|error| {
-            outcome.errors.push(error.into());
-            Vec::new()
-        });
-        for step in steps {
+        let mut steps = match self.dependencies.order(name) {
+            Ok(steps) => steps,
+            Err(error) => {
+                outcome.errors.push(error.into());
+                return outcome;
+            }
+        };
+        while let Some(step) = steps.next() {
             let is_in = match self.claim(&step.name) {
                 Claim::Loaded => true,
                 // Whoever tried says why, if it is a fault. The kernel may have asked for it by itself since then.
                 Claim::Refused => is_in_kernel(&step.name),
                 Claim::Ours => self.insert_claimed(&step, &mut outcome),
             };
-            if !is_in && step.needed {
-                break;
+            if !is_in {
+                steps.without(step.name);
             }
         }
         outcome
@@ -305,7 +307,7 @@ impl Loader {
         drop(packed);
         let mut parameters = self.parameters.get(&step.name).cloned().unwrap_or_default();
         // Otherwise the kernel would end the loading of this one, too, only when disks have answered that are slow to.
-        if !self.is_slow(&step.name) {
+        if !self.slow.contains(&step.name) {
             parameters.push_str(" async_probe");
         }
         let parameters = CString::new(parameters).unwrap_or_default();
@@ -391,8 +393,8 @@ mod tests {
     fn slow_ones_begin_first_nothing_twice_and_waiting_ends() {
         let set = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<BTreeSet<_>>();
         let mut work = Work::default();
-        work.add(set(&["a", "slow", "z"]), |name| name == "slow");
-        work.add(set(&["a"]), |_| false);
+        work.add(set(&["a", "slow", "z"]), &set(&["slow"]));
+        work.add(set(&["a"]), &BTreeSet::new());
         let (work, changed) = (Mutex::new(work), Condvar::new());
         let mut order = Vec::new();
         thread::scope(|scope| {
@@ -403,7 +405,7 @@ mod tests {
                     scope.spawn(move || {
                         thread::sleep(std::time::Duration::from_millis(20));
                         let mut work = locked(work);
-                        work.add([String::from("late")].into(), |_| false);
+                        work.add([String::from("late")].into(), &BTreeSet::new());
                         work.busy -= 1;
                         drop(work);
                         changed.notify_all();

@@ -1,6 +1,6 @@
 //! The order in which modules go in: what a module needs first.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::normal_name;
 
@@ -28,8 +28,37 @@ pub struct Step {
     pub name: String,
     /// Its file, as `modules.dep` has it.
     pub file: String,
-    /// Whether what was asked for cannot work without it: a soft dependency only helps.
-    pub needed: bool,
+    /// The modules without which the kernel refuses it.
+    needs: Vec<String>,
+}
+
+/// What is still to be put in. A module is left out when one that it needs is missing; a soft dependency only helps, and
+/// is gone without.
+#[derive(Debug)]
+pub struct Steps {
+    rest: VecDeque<Step>,
+    missing: BTreeSet<String>,
+}
+
+impl Steps {
+    /// Says that a module did not go in.
+    pub fn without(&mut self, name: String) {
+        self.missing.insert(name);
+    }
+}
+
+impl Iterator for Steps {
+    type Item = Step;
+
+    fn next(&mut self) -> Option<Step> {
+        loop {
+            let step = self.rest.pop_front()?;
+            if step.needs.iter().all(|needed| !self.missing.contains(needed)) {
+                return Some(step);
+            }
+            self.missing.insert(step.name);
+        }
+    }
 }
 
 /// Why there is no order.
@@ -94,7 +123,7 @@ impl Dependencies {
     ///
     /// # Errors
     /// [`OrderError`] when the module or one that it needs is missing, or dependencies form a circle.
-    pub fn order(&self, name: &str) -> Result<Vec<Step>, OrderError> {
+    pub fn order(&self, name: &str) -> Result<Steps, OrderError> {
         let name = normal_name(name);
         let mut visit = Visit {
             modules: &self.modules,
@@ -106,25 +135,24 @@ impl Dependencies {
             Stop::Unknown(name) => OrderError::Unknown { name },
             Stop::Endless => OrderError::Endless { name: name.clone() },
         })?;
-        let mut steps = visit.steps;
-        let needed = self.needed(&name);
-        for step in &mut steps {
-            step.needed = needed.contains(step.name.as_str());
-        }
-        Ok(steps)
+        Ok(Steps {
+            rest: visit.steps.into(),
+            missing: BTreeSet::new(),
+        })
     }
 
-    /// The module itself and what it depends on, soft dependencies apart.
-    fn needed<'a>(&'a self, name: &'a str) -> BTreeSet<&'a str> {
-        let mut needed = BTreeSet::new();
-        let mut open = vec![name];
+    /// The modules that cannot work without module `name`, itself among them.
+    #[must_use]
+    pub fn needing(&self, name: &str) -> BTreeSet<String> {
+        let mut found = BTreeSet::new();
+        let mut open = vec![normal_name(name)];
         while let Some(name) = open.pop() {
-            if needed.insert(name) {
-                let module = self.modules.get(name);
-                open.extend(module.into_iter().flat_map(|module| &module.needs).map(String::as_str));
+            if found.insert(name.clone()) {
+                let direct = self.modules.iter().filter(|(_, module)| module.needs.contains(&name));
+                open.extend(direct.map(|(other, _)| other.clone()));
             }
         }
-        needed
+        found
     }
 
     /// Number of modules.
@@ -171,7 +199,7 @@ impl Visit<'_> {
         self.steps.push(Step {
             name: name.clone(),
             file: module.file.clone(),
-            needed: false,
+            needs: module.needs.clone(),
         });
         // One that comes after usually depends on this one, which is no circle.
         self.open.pop();
@@ -203,9 +231,19 @@ mod tests {
     use super::*;
 
     fn check(dep: &str, softdep: &str, name: &str, expected: &str) {
-        let order = Dependencies::parse(dep, softdep).order(name).unwrap();
-        let names: Vec<&str> = order.iter().map(|step| step.name.as_str()).collect();
-        assert_eq!(names.join(" "), expected);
+        check_without(dep, softdep, name, &[], expected);
+    }
+
+    fn check_without(dep: &str, softdep: &str, name: &str, missing: &[&str], expected: &str) {
+        let mut steps = Dependencies::parse(dep, softdep).order(name).unwrap();
+        let mut tried = Vec::new();
+        while let Some(step) = steps.next() {
+            if missing.contains(&step.name.as_str()) {
+                steps.without(step.name.clone());
+            }
+            tried.push(step.name);
+        }
+        assert_eq!(tried.join(" "), expected);
     }
 
     const DEP: &str = "kvm-amd.ko.zst: kvm.ko.zst irqbypass.ko.zst ccp.ko.zst\n\
@@ -221,8 +259,8 @@ mod tests {
     fn what_is_needed_comes_first_and_once() {
         check(DEP, "", "kvm-amd", "irqbypass kvm rng_core ccp kvm_amd");
         check(DEP, "", "kvm_amd", "irqbypass kvm rng_core ccp kvm_amd");
-        let steps = Dependencies::parse(DEP, "").order("ccp").unwrap();
-        assert_eq!(steps[1].file, "kernel/drivers/crypto/ccp.ko.zst");
+        let mut steps = Dependencies::parse(DEP, "").order("ccp").unwrap();
+        assert_eq!(steps.nth(1).unwrap().file, "kernel/drivers/crypto/ccp.ko.zst");
     }
 
     #[test]
@@ -238,16 +276,42 @@ mod tests {
     }
 
     #[test]
-    fn what_only_helps_is_told_from_what_is_needed() {
-        let soft = "softdep btrfs pre: crc32c-generic kvm post: ccp\nsoftdep xor pre: rng-core\n";
-        let order = Dependencies::parse(DEP, soft).order("btrfs").unwrap();
-        let needed: Vec<&str> = order
-            .iter()
-            .filter(|step| step.needed)
-            .map(|step| step.name.as_str())
-            .collect();
-        assert_eq!(needed, ["xor", "btrfs"]);
-        assert_eq!(order.len(), 7, "{order:?}");
+    fn a_missing_module_ends_what_needs_it_and_nothing_else() {
+        let soft = "softdep btrfs pre: crc32c-generic kvm post: ccp\n";
+        let all = "crc32c_generic irqbypass kvm xor btrfs rng_core ccp";
+        check(DEP, soft, "btrfs", all);
+        check_without(DEP, soft, "btrfs", &["crc32c_generic", "kvm", "ccp"], all);
+        check_without(
+            DEP,
+            soft,
+            "btrfs",
+            &["irqbypass"],
+            "crc32c_generic irqbypass xor btrfs rng_core ccp",
+        );
+        check_without(
+            DEP,
+            soft,
+            "btrfs",
+            &["xor"],
+            "crc32c_generic irqbypass kvm xor rng_core ccp",
+        );
+        // Missing is handed on from one to the next.
+        check_without("c: b\nb: a\na:\n", "", "c", &["a"], "a");
+    }
+
+    #[test]
+    fn what_needs_a_module_is_found_through_others_and_not_by_what_only_helps() {
+        let found = |dep: &str, soft: &str, name: &str| {
+            let names = Dependencies::parse(dep, soft).needing(name);
+            names.into_iter().collect::<Vec<_>>().join(" ")
+        };
+        let dep = "sd-mod: scsi-mod\nahci: libata\nlibata: scsi-mod\nscsi-mod: common\ncommon:\nnvme:\n";
+        assert_eq!(
+            found(dep, "softdep nvme pre: libata", "scsi-mod"),
+            "ahci libata scsi_mod sd_mod"
+        );
+        assert_eq!(found(dep, "", "nvme"), "nvme");
+        assert_eq!(found("a: b\nb: a\n", "", "a"), "a b");
     }
 
     #[test]
@@ -255,15 +319,18 @@ mod tests {
         let soft = "softdep kvm post: xor\nsoftdep xor post: kvm\n";
         check(DEP, soft, "kvm", "irqbypass kvm xor");
         let circle = Dependencies::parse("a.ko: b.ko\nb.ko: a.ko\n", "");
-        assert_eq!(circle.order("a"), Err(OrderError::Endless { name: "a".to_owned() }));
+        assert_eq!(
+            circle.order("a").unwrap_err(),
+            OrderError::Endless { name: "a".to_owned() }
+        );
     }
 
     #[test]
     fn a_missing_dependency_is_named() {
         let dependencies = Dependencies::parse("a.ko: b.ko\n", "");
         assert_eq!(
-            dependencies.order("a"),
-            Err(OrderError::Unknown { name: "b".to_owned() })
+            dependencies.order("a").unwrap_err(),
+            OrderError::Unknown { name: "b".to_owned() }
         );
     }
 }
