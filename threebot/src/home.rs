@@ -12,7 +12,6 @@
 
 use std::{
     fs, io,
-    io::Write,
     net::SocketAddr,
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
@@ -22,7 +21,10 @@ use ledger::{Hash, text::Text};
 use peer_link::PeerAddress;
 use serde::{Deserialize, Serialize};
 
-use crate::policy::{Policy, PolicyError};
+use crate::{
+    policy::{Policy, PolicyError},
+    replacement,
+};
 
 /// Longest configuration or policy file in bytes.
 const MAX_FILE: u64 = 64 * 1024;
@@ -182,7 +184,7 @@ impl Home {
             path: path.clone(),
             reason: error.to_string(),
         })?;
-        replace(&path, text.as_bytes())
+        replacement::replace(&path, text.as_bytes())
     }
 
     /// Reads the farmer's policy; the default one where there is no file.
@@ -244,32 +246,6 @@ fn read_text(path: &Path) -> Result<Option<String>, HomeError> {
             .map(Some)
             .map_err(failed),
     }
-}
-
-/// Replaces a file so that it is whole and on disk, old or new, whatever happens meanwhile. Readable by its owner alone.
-///
-/// # Errors
-/// [`HomeError::Io`].
-pub fn replace(path: &Path, content: &[u8]) -> Result<(), HomeError> {
-    let partial = path.with_extension("partial");
-    let written = (|| {
-        let mut options = fs::OpenOptions::new();
-        let mut file = options
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&partial)?;
-        file.write_all(content)?;
-        file.sync_all()?;
-        fs::rename(&partial, path)?;
-        let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-        fs::File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
-    })();
-    written.map_err(|source| HomeError::Io {
-        path: path.to_owned(),
-        source,
-    })
 }
 
 #[cfg(test)]

@@ -30,4 +30,5 @@ pub mod negotiation;
 pub mod oci;
 pub mod policy;
 pub mod quantity;
+pub mod replacement;
 pub mod serve;

@@ -106,6 +106,16 @@ pub fn millis(text: &str) -> Result<u64, QuantityError> {
     scaled(text, UNITS, "ms, s, m, h, d")
 }
 
+/// How much is needed and how much there is, less than that, in MiB such that the two differ.
+#[must_use]
+pub fn shortage(needed: u64, present: u64) -> (String, String) {
+    const MIB: u64 = 1 << 20;
+    (
+        format!("{} MiB", needed.div_ceil(MIB)),
+        format!("{} MiB", present / MIB),
+    )
+}
+
 fn scaled(text: &str, known: &[(&str, u64)], units: &'static str) -> Result<u64, QuantityError> {
     let unknown = || QuantityError::Unit {
         text: text.to_owned(),
@@ -167,6 +177,18 @@ mod tests {
         assert_eq!(degrees("-180", 180), Ok(-180_000_000));
         assert!(matches!(degrees("90.000001", 90), Err(QuantityError::Degrees(_))));
         assert!(degrees("--1", 90).is_err());
+    }
+
+    #[test]
+    fn what_lacks_a_single_byte_lacks_a_mebibyte() {
+        let of = |needed, present| shortage(needed, present);
+        assert_eq!(of(1, 0), ("1 MiB".to_owned(), "0 MiB".to_owned()));
+        assert_eq!(
+            of((1 << 30) + 1, 1 << 30),
+            ("1025 MiB".to_owned(), "1024 MiB".to_owned())
+        );
+        // What is said to be needed is enough.
+        assert_eq!(bytes(&of((1 << 30) + 1, 0).0).unwrap(), 1025 << 20);
     }
 
     #[test]

@@ -104,10 +104,10 @@ mod tests {
     fn a_full_disk_is_said_with_what_to_do_and_loses_nothing() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("web.json");
-        crate::home::replace(&path, b"before").unwrap();
+        crate::replacement::replace(&path, b"before").unwrap();
         // The next version is written to a device that is always full.
         std::os::unix::fs::symlink("/dev/full", path.with_extension("partial")).unwrap();
-        let error = crate::home::replace(&path, b"after").unwrap_err();
+        let error = crate::replacement::replace(&path, b"after").unwrap_err();
         let line = BotError::Store(StoreError::Write(error)).line();
         assert!(line.contains("No space left on device"), "{line}");
         assert!(

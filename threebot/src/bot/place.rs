@@ -17,6 +17,7 @@ use crate::{
     deployment::{AVOID_MS, Deployment, Placement},
     market::{Candidate, Listing, Wanted, by_turns},
     negotiation::{Bidding, Brief, Outcome, Request},
+    quantity,
 };
 
 /// Most candidates that are asked in one attempt; the next one goes on down the list.
@@ -33,8 +34,9 @@ impl Bot {
         let storage = plan.resources.sru.saturating_add(plan.resources.hru);
         let needed = image.root.size.saturating_add(plan.volumes);
         if storage < needed {
+            let (needed, storage) = quantity::shortage(needed, storage);
             return Err(BotError::Usage(format!(
-                "image and volumes need {needed} bytes of storage, {storage} are ordered; raise resources.sru or hru"
+                "image and volumes need {needed} of storage, {storage} are ordered; raise resources.sru or hru"
             )));
         }
         let own = self.shared.encryption.public();

@@ -15,6 +15,7 @@ use threebot::{
     control::{Failure, FailureKind, Reply, Request},
     home::Home,
     oci::{self, Platform},
+    replacement::Replacement,
 };
 use tracing_subscriber::EnvFilter;
 
@@ -318,7 +319,8 @@ fn is_on_this_machine(peer: &str) -> bool {
 }
 
 fn media(home: &Home, request: &Request, out: &Path, iso: Option<&Path>, json: bool) -> Result<(), Failure> {
-    // Before the right is on the chain and its secret in a file.
+    // Before the right is on the chain.
+    let file = Replacement::begin(out).map_err(|error| because(FailureKind::Local)(&error))?;
     if let Some(iso) = iso {
         farm_media::check(iso).map_err(|error| because(FailureKind::Local)(&error))?;
     }
@@ -331,7 +333,8 @@ fn media(home: &Home, request: &Request, out: &Path, iso: Option<&Path>, json: b
         );
     }
     let text = serde_json::to_vec_pretty(&media).map_err(|error| because(FailureKind::Local)(&error))?;
-    threebot::home::replace(out, &text).map_err(|error| because(FailureKind::Local)(&error))?;
+    file.finish(&text)
+        .map_err(|error| because(FailureKind::Local)(&error))?;
     if let Some(iso) = iso {
         farm_media::install(iso, &media).map_err(|error| because(FailureKind::Local)(&error))?;
     }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::Deployment;
-use crate::home::{HomeError, replace};
+use crate::{home::HomeError, replacement::replace};
 
 /// Most deployments of one bot.
 const MAX_DEPLOYMENTS: usize = 256;
