@@ -5,15 +5,21 @@ use std::time::Duration;
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use ledger::{
-    CertifiedHeader, Genesis, Hash, Height, Id, Kind, Record, RecordKey, Refusal, SignedTransaction,
-    encoding::{MAX_RECORD, MAX_TRANSACTION},
+    Block, Certificate, CertifiedHeader, Genesis, Hash, Height, Id, Kind, Record, RecordKey, Refusal,
+    SignedTransaction,
+    encoding::{MAX_BLOCK, MAX_RECORD, MAX_TRANSACTION},
     light::RecordProof,
 };
+use peer_link::PeerAddress;
 
 /// Longest request in bytes: a sealed text with its length.
 pub const MAX_REQUEST: usize = MAX_SEALED + MAX_TRANSACTION;
+/// Most bytes of transactions that are passed on at once.
+pub const MAX_RELAYED: usize = MAX_SEALED;
 /// Longest answer in bytes: a full page of records with their proofs.
 pub const MAX_ANSWER: usize = 2 * 1024 * 1024;
+/// Longest answer with blocks in bytes: the longest block with the certificate of the largest validator set.
+pub const MAX_BLOCKS: usize = MAX_BLOCK + 64 * 1024;
 /// Longest sealed text that is held, in bytes.
 pub const MAX_SEALED: usize = 64 * 1024;
 /// Most records asked for at once.
@@ -22,6 +28,8 @@ pub const MAX_KEYS: usize = 16;
 pub const PAGE: usize = 256;
 /// Most versions in one answer.
 pub const HISTORY_PAGE: usize = MAX_ANSWER / MAX_RECORD / 2;
+/// Longest time that an answer waits for a block.
+pub const BLOCK_WAIT: Duration = Duration::from_secs(5);
 /// Time in which an answer comes.
 pub const DEADLINE: Duration = Duration::from_secs(10);
 
@@ -62,6 +70,19 @@ pub enum Request {
     Sealed(Hash),
     /// Every new head from now on.
     Watch,
+    /// Puts transactions of [`MAX_RELAYED`] bytes at most among those that wait, as [`Self::Submit`] does for one; what breaks a rule
+    /// is dropped. Validators pass on by it what others submit to them.
+    Relay(Vec<SignedTransaction>),
+    /// Tells where the asking validator is reached, and asks where others are.
+    Acquaint(PeerAddress),
+    /// The blocks above a height with their certificates, as many as fit into [`MAX_BLOCKS`].
+    Blocks {
+        /// The highest block that is known.
+        after: Height,
+        /// How long the answer is to wait for a block where there is none yet, in milliseconds, at most [`BLOCK_WAIT`]; it is
+        /// empty then.
+        wait_ms: u16,
+    },
 }
 
 /// What is answered.
@@ -87,7 +108,7 @@ pub enum Answer {
     Ids(Vec<Id>),
     /// To [`Request::Version`] and [`Request::History`].
     Versions(Vec<Record>),
-    /// To [`Request::Submit`] and [`Request::Hold`]: taken.
+    /// To [`Request::Submit`], [`Request::Hold`] and [`Request::Relay`]: taken.
     Taken,
     /// To [`Request::Submit`]: it breaks a rule.
     Refused(Refusal),
@@ -95,4 +116,8 @@ pub enum Answer {
     Sealed(Vec<u8>),
     /// The peer cannot answer, with one line that says why.
     Unable(String),
+    /// To [`Request::Acquaint`]: where the peer itself is reached, and the validators that it knows.
+    Peers(Vec<PeerAddress>),
+    /// To [`Request::Blocks`], in ascending order without a gap.
+    Blocks(Vec<(Block, Certificate)>),
 }

@@ -2,20 +2,24 @@
 
 mod account;
 mod assignments;
+mod charter;
 mod contract;
 mod entity;
 mod escrow;
 mod farm;
 mod image;
+mod misconduct;
 mod node;
 mod terms;
 
 pub use account::Account;
 pub use assignments::{Assignments, MAX_CONTRACTS};
+pub use charter::{Charter, CharterError, Upgrade};
 pub use contract::{Claim, Contract, ContractState, Failure, Loss};
 pub use entity::{Entity, Keys, MAX_ADDRESSES};
 pub use escrow::Escrow;
 pub use farm::{Enrolment, Farm, Location, MAX_ENROLMENTS};
 pub use image::{Blob, Image};
+pub use misconduct::{Misconduct, MisconductError, Pair};
 pub use node::{DiskRefusal, MAX_DISK_REFUSALS, Node, NodeState};
 pub use terms::{Prices, SettlementRule, Terms, TermsError};

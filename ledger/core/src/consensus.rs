@@ -42,6 +42,9 @@ pub enum ValidatorSetError {
     /// Two have the same key, or they are not in ascending order of it.
     #[error("validators are not in ascending order of distinct keys")]
     Order,
+    /// Two have the same link key.
+    #[error("two validators have the same link key")]
+    Link,
     /// A power is zero, or the sum of powers is not representable.
     #[error("voting powers must be at least 1 and their sum below 2^63")]
     Power,
@@ -70,6 +73,10 @@ impl ValidatorSet {
         if !self.validators.is_sorted_by(|a, b| a.key < b.key) {
             return Err(ValidatorSetError::Order);
         }
+        let links: BTreeSet<PublicKey> = self.validators.iter().map(|v| v.link).collect();
+        if links.len() < self.validators.len() {
+            return Err(ValidatorSetError::Link);
+        }
         let sum = self
             .validators
             .iter()
@@ -92,10 +99,43 @@ impl ValidatorSet {
         self.validators.iter().find(|v| v.key == *key)
     }
 
+    /// Whether a link key is that of a validator.
+    #[must_use]
+    pub fn has_link(&self, link: &[u8; 32]) -> bool {
+        self.validators.iter().any(|v| v.link.as_bytes() == link)
+    }
+
     /// Sum of all voting powers.
     #[must_use]
     pub fn total_power(&self) -> u64 {
         self.validators.iter().map(|v| v.power).sum()
+    }
+
+    /// Checks that more than two thirds of the power have signed `bytes`.
+    ///
+    /// # Errors
+    /// [`CertificateError`] names the first check that failed.
+    pub fn check_quorum(&self, bytes: &[u8], signatures: &[CommitSignature]) -> Result<(), CertificateError> {
+        let mut seen = BTreeSet::new();
+        let mut signed = 0_u64;
+        for CommitSignature { validator, signature } in signatures {
+            let member = self
+                .get(validator)
+                .ok_or(CertificateError::UnknownValidator(*validator))?;
+            if !seen.insert(*validator) {
+                return Err(CertificateError::Duplicate(*validator));
+            }
+            if !validator.verifies_bytes(bytes, signature) {
+                return Err(CertificateError::Forged(*validator));
+            }
+            signed = signed.saturating_add(member.power);
+        }
+        let total = self.total_power();
+        if u128::from(signed) * 3 > u128::from(total) * 2 {
+            Ok(())
+        } else {
+            Err(CertificateError::Power { signed, total })
+        }
     }
 
     /// The hash by which headers name the set.
@@ -148,12 +188,12 @@ pub fn proposal_bytes(chain: Hash, height: Height, round: u32, block: Hash, vali
     signing_bytes(Purpose::Proposal, chain, &(height, round, block, valid_round))
 }
 
-/// One validator's precommit in a certificate.
+/// One validator's signature: its precommit in a certificate, its approval of a decree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
 pub struct CommitSignature {
     /// The validator's key.
     pub validator: PublicKey,
-    /// Its signature over [`vote_bytes`] of a precommit for the certificate's block.
+    /// Its signature; in a certificate over [`vote_bytes`] of a precommit for the block.
     pub signature: Signature,
 }
 
@@ -170,20 +210,20 @@ pub struct Certificate {
     pub signatures: Vec<CommitSignature>,
 }
 
-/// Why a certificate proves nothing.
+/// Why signatures of validators prove nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum CertificateError {
     /// A signature is by a key outside the set.
-    #[error("certificate has a signature of {0}, which is no validator of the set")]
+    #[error("a signature is of {0}, which is no validator of the set")]
     UnknownValidator(PublicKey),
     /// A validator stands in it twice.
-    #[error("certificate has two signatures of {0}")]
+    #[error("two signatures are of {0}")]
     Duplicate(PublicKey),
     /// A signature does not verify.
-    #[error("certificate has a forged signature of {0}")]
+    #[error("a signature of {0} is forged")]
     Forged(PublicKey),
     /// Two thirds or less of the power signed.
-    #[error("certificate has {signed} of {total} voting power, more than two thirds are needed")]
+    #[error("{signed} of {total} voting power have signed, more than two thirds are needed")]
     Power {
         /// Power that signed.
         signed: u64,
@@ -199,26 +239,7 @@ impl Certificate {
     /// [`CertificateError`] names the first check that failed.
     pub fn verify(&self, chain: Hash, set: &ValidatorSet) -> Result<(), CertificateError> {
         let bytes = vote_bytes(chain, VoteKind::Precommit, self.height, self.round, Some(self.block));
-        let mut seen = BTreeSet::new();
-        let mut signed = 0_u64;
-        for CommitSignature { validator, signature } in &self.signatures {
-            let member = set
-                .get(validator)
-                .ok_or(CertificateError::UnknownValidator(*validator))?;
-            if !seen.insert(*validator) {
-                return Err(CertificateError::Duplicate(*validator));
-            }
-            if !validator.verifies_bytes(&bytes, signature) {
-                return Err(CertificateError::Forged(*validator));
-            }
-            signed = signed.saturating_add(member.power);
-        }
-        let total = set.total_power();
-        if u128::from(signed) * 3 > u128::from(total) * 2 {
-            Ok(())
-        } else {
-            Err(CertificateError::Power { signed, total })
-        }
+        set.check_quorum(&bytes, &self.signatures)
     }
 }
 

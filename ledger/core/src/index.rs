@@ -1,9 +1,12 @@
 //! By what records are found besides their id. Indexes are not authenticated: each hit is proven by itself.
 
-use crate::record::{Body, Id, Kind, Record};
+use crate::{
+    body::Charter,
+    record::{Body, Id, Kind, Record},
+};
 
 /// Finds all records of `kind` that belong to `of`: farms and images of an owner, nodes and terms of a farm, contracts of a
-/// customer, farmer or node.
+/// customer, farmer or node, misconduct of a validator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct IndexKey {
     /// Kind of the records.
@@ -17,7 +20,8 @@ pub struct IndexKey {
 pub fn keys(record: &Record) -> Vec<IndexKey> {
     let kind = record.body.kind();
     let of: Vec<Id> = match &record.body {
-        Body::Account(_) | Body::Entity(_) | Body::Escrow(_) | Body::Assignments(_) => vec![],
+        Body::Account(_) | Body::Entity(_) | Body::Escrow(_) | Body::Assignments(_) | Body::Charter(_) => vec![],
+        Body::Misconduct(misconduct) => vec![Charter::author_of(&misconduct.validator)],
         Body::Farm(farm) => vec![farm.owner],
         Body::Node(node) => vec![node.farm],
         Body::Terms(terms) => vec![terms.farm],

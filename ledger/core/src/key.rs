@@ -24,6 +24,8 @@ pub enum Purpose {
     Vote,
     /// A consensus proposal, by its proposer.
     Proposal,
+    /// A decree, by each validator that approves it.
+    Decree,
 }
 
 impl Purpose {
@@ -34,6 +36,7 @@ impl Purpose {
             Self::Enrolment => b"zos-enrolment\0",
             Self::Vote => b"zos-vote\0",
             Self::Proposal => b"zos-proposal\0",
+            Self::Decree => b"zos-decree\0",
         }
     }
 }

@@ -5,7 +5,7 @@
 //! | [`encoding`] | one canonical binary form, bounded decoding |
 //! | [`hash`], [`mod@hex`], [`key`], [`mod@unit`], [`text`] | what numbers, bytes and names mean |
 //! | [`record`] and [`body`] | what stands on the chain: versions linked to the one before |
-//! | [`transaction`], [`agreement`] | what may change it, and who must have signed |
+//! | [`transaction`], [`agreement`], [`decree`] | what may change it, and who must have signed |
 //! | [`machine`] | the only place where records change: pure and deterministic |
 //! | [`tree`] | the authenticated state, proofs of presence and absence |
 //! | [`consensus`], [`block`], [`genesis`] | what validators sign |
@@ -19,6 +19,7 @@ pub mod agreement;
 pub mod block;
 pub mod body;
 pub mod consensus;
+pub mod decree;
 pub mod encoding;
 pub mod genesis;
 pub mod hash;
@@ -37,6 +38,7 @@ pub mod unit;
 pub use agreement::{Agreement, SignedAgreement};
 pub use block::{Block, CertifiedHeader, Header};
 pub use consensus::{Certificate, Validator, ValidatorSet};
+pub use decree::{Decree, SignedDecree};
 pub use genesis::Genesis;
 pub use hash::Hash;
 pub use key::{PublicKey, Signature, SigningKey};

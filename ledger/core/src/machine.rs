@@ -4,6 +4,7 @@
 //! it means to change or is refused and changes nothing. The proposer of a block and everyone who checks it run the same code.
 
 mod block;
+mod charter;
 mod contracts;
 mod farms;
 mod nodes;
@@ -12,7 +13,7 @@ mod refusal;
 mod session;
 mod settlement;
 
-pub use block::{BlockError, Head, apply_block, genesis_outcome, propose_block};
+pub use block::{BlockError, Head, PROTOCOL, apply_block, genesis_outcome, propose_block};
 pub use refusal::Refusal;
 pub use session::{Fault, Outcome, Session};
 

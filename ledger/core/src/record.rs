@@ -6,7 +6,7 @@ use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    body::{Account, Assignments, Contract, Entity, Escrow, Farm, Image, Node, Terms},
+    body::{Account, Assignments, Charter, Contract, Entity, Escrow, Farm, Image, Misconduct, Node, Terms},
     hash::{Domain, Hash},
     hex::HexError,
     unit::Height,
@@ -151,6 +151,10 @@ kinds! {
     Image = 8, "image";
     /// The complete set of contracts that are live on a node.
     Assignments = 9, "assignments";
+    /// Who validates the chain, and by which rules.
+    Charter = 10, "charter";
+    /// Proof that a validator lied.
+    Misconduct = 11, "misconduct";
 }
 
 /// A body of one certain kind.

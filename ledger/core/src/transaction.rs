@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     agreement::SignedAgreement,
-    body::{Blob, DiskRefusal, Enrolment, Entity, Keys, Location, Terms},
+    body::{Blob, DiskRefusal, Enrolment, Entity, Keys, Location, Misconduct, Terms},
+    decree::SignedDecree,
     hash::{Domain, Hash},
     key::{Purpose, Signature, SigningKey},
     record::Id,
@@ -123,6 +124,10 @@ pub enum Operation {
         /// The contract.
         contract: Id,
     },
+    /// Changes the charter as the validators decreed. By whoever has their approvals.
+    Decree(SignedDecree),
+    /// Records that a validator lied. By anybody.
+    ReportMisconduct(Misconduct),
 }
 
 /// A node's first record, with the farm's consent.
@@ -167,7 +172,7 @@ pub enum Step {
 /// What an author signs.
 #[derive(Debug, Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
 pub struct Transaction {
-    /// Entity or node whose signing key signs.
+    /// Entity or node whose signing key signs, or a validator by [`crate::body::Charter::author_of`].
     pub author: Id,
     /// The author's next nonce, 0 for the first.
     pub nonce: u64,

@@ -1,30 +1,33 @@
 //! Where the chain is kept: one redb file. A block with all that it changes is one transaction, durable when it returns.
 
 mod sealed;
+mod snapshot;
 
 use std::path::{Path, PathBuf};
 
 use ledger::{
-    Block, Certificate, CertifiedHeader, Genesis, Hash, Header, Height, Id, Kind, Record, RecordKey, Timestamp,
-    encoding::{MAX_BLOCK, MAX_RECORD, decode, encode},
+    Block, Certificate, Genesis, Hash, Id, Kind, Record, RecordKey, Timestamp,
+    encoding::{MAX_RECORD, decode, encode},
     index,
-    machine::{Head, Outcome, genesis_outcome},
+    machine::{Outcome, genesis_outcome},
     record::Body,
-    store::{Store, StoreError},
-    tree::Node,
 };
 use redb::{ReadableDatabase, ReadableTable as _, TableDefinition};
+
+pub use snapshot::Snapshot;
 
 type Bytes = &'static [u8];
 
 /// Format of the file; another one is refused.
-const FORMAT: u64 = 2;
+const FORMAT: u64 = 3;
 const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
 const GENESIS: TableDefinition<&str, Bytes> = TableDefinition::new("genesis");
 const BLOCKS: TableDefinition<u64, Bytes> = TableDefinition::new("blocks");
 /// Headers once more, apart from their blocks: they are read with every answer, and a block may have megabytes.
 const HEADERS: TableDefinition<u64, Bytes> = TableDefinition::new("headers");
 const CERTIFICATES: TableDefinition<u64, Bytes> = TableDefinition::new("certificates");
+/// Height → the set that certifies the next block, where it is another one.
+const HANDOVERS: TableDefinition<u64, Bytes> = TableDefinition::new("handovers");
 /// Hash of a version → the record.
 const VERSIONS: TableDefinition<Bytes, Bytes> = TableDefinition::new("versions");
 /// Kind and id → hash of the latest version.
@@ -127,6 +130,7 @@ impl Database {
             write.open_table(BLOCKS)?;
             write.open_table(HEADERS)?;
             write.open_table(CERTIFICATES)?;
+            write.open_table(HANDOVERS)?;
             write.open_table(DUE)?;
             write.open_table(INDEX)?;
         }
@@ -159,10 +163,7 @@ impl Database {
     /// # Errors
     /// [`DatabaseError`] when the file cannot be read.
     pub fn snapshot(&self) -> Result<Snapshot<'_>> {
-        Ok(Snapshot {
-            redb: self.redb.begin_read()?,
-            genesis: &self.genesis,
-        })
+        Ok(Snapshot::new(self.redb.begin_read()?, &self.genesis))
     }
 
     /// Appends a block that was checked, with its certificate and all that it changes.
@@ -189,6 +190,10 @@ impl Database {
             write
                 .open_table(CERTIFICATES)?
                 .insert(height, encode(certificate).as_slice())?;
+            if block.header.next_validators != block.header.validators {
+                let set = outcome.validators().ok_or(DatabaseError::Damaged("handover"))?;
+                write.open_table(HANDOVERS)?.insert(height, encode(set).as_slice())?;
+            }
         }
         put_outcome(&write, outcome)?;
         sealed::sweep(&write, block.header.time)?;
@@ -264,219 +269,14 @@ fn record_from(bytes: &[u8]) -> Result<Record> {
     decode(bytes, MAX_RECORD).map_err(|_| DatabaseError::Damaged("record"))
 }
 
-/// The state after one block.
-#[derive(Debug)]
-pub struct Snapshot<'a> {
-    redb: redb::ReadTransaction,
-    genesis: &'a Genesis,
-}
-
-impl Snapshot<'_> {
-    /// Height of the last block.
-    ///
-    /// # Errors
-    /// [`DatabaseError`] when the file cannot be read.
-    pub fn height(&self) -> Result<Height> {
-        let meta = self.redb.open_table(META)?;
-        Ok(meta.get("height")?.map_or(0, |value| value.value()))
-    }
-
-    /// Where the chain stands.
-    ///
-    /// # Errors
-    /// [`DatabaseError`] when the file cannot be read.
-    pub fn head(&self) -> Result<Head> {
-        let height = self.height()?;
-        let validators = self.genesis.validators.clone();
-        if height == 0 {
-            let table = self.redb.open_table(GENESIS)?;
-            let root = table.get("root")?.ok_or(DatabaseError::Damaged("root"))?;
-            let root = root.value().try_into().map_err(|_| DatabaseError::Damaged("root"))?;
-            let (id, time, state) = (Hash::ZERO, self.genesis.time, Hash::from_bytes(root));
-            return Ok(Head {
-                height,
-                id,
-                time,
-                state,
-                validators,
-            });
-        }
-        let header = self.header_at(height)?.ok_or(DatabaseError::Damaged("last header"))?;
-        Ok(Head {
-            height,
-            id: header.id(),
-            time: header.time,
-            state: header.state,
-            validators,
-        })
-    }
-
-    /// A block.
-    ///
-    /// # Errors
-    /// [`DatabaseError`] when the file cannot be read.
-    pub fn block(&self, height: Height) -> Result<Option<Block>> {
-        let table = self.redb.open_table(BLOCKS)?;
-        let bytes = table.get(height)?;
-        bytes
-            .map(|bytes| decode(bytes.value(), MAX_BLOCK).map_err(|_| DatabaseError::Damaged("block")))
-            .transpose()
-    }
-
-    fn header_at(&self, height: Height) -> Result<Option<Header>> {
-        let table = self.redb.open_table(HEADERS)?;
-        let bytes = table.get(height)?;
-        bytes
-            .map(|bytes| decode(bytes.value(), MAX_RECORD).map_err(|_| DatabaseError::Damaged("header")))
-            .transpose()
-    }
-
-    /// The certificate of a block.
-    ///
-    /// # Errors
-    /// [`DatabaseError`] when the file cannot be read.
-    pub fn certificate(&self, height: Height) -> Result<Option<Certificate>> {
-        let table = self.redb.open_table(CERTIFICATES)?;
-        let bytes = table.get(height)?;
-        bytes
-            .map(|bytes| decode(bytes.value(), MAX_BLOCK).map_err(|_| DatabaseError::Damaged("certificate")))
-            .transpose()
-    }
-
-    /// The newest header with its certificate, once there is a block.
-    ///
-    /// # Errors
-    /// [`DatabaseError`] when the file cannot be read.
-    pub fn certified_head(&self) -> Result<Option<CertifiedHeader>> {
-        let height = self.height()?;
-        let (Some(header), Some(certificate)) = (self.header_at(height)?, self.certificate(height)?) else {
-            return Ok(None);
-        };
-        Ok(Some(CertifiedHeader {
-            header,
-            certificate,
-            handover: None,
-        }))
-    }
-
-    /// A version of a record by its hash.
-    ///
-    /// # Errors
-    /// [`DatabaseError`] when the file cannot be read.
-    pub fn version(&self, hash: Hash) -> Result<Option<Record>> {
-        let table = self.redb.open_table(VERSIONS)?;
-        let bytes = table.get(hash.as_bytes().as_slice())?;
-        bytes.map(|bytes| record_from(bytes.value())).transpose()
-    }
-
-    fn latest_version(&self, key: &RecordKey) -> Result<Option<Record>> {
-        let table = self.redb.open_table(LATEST)?;
-        let Some(hash) = table.get(latest_key(key).as_slice())? else {
-            return Ok(None);
-        };
-        let hash = hash.value().try_into().map_err(|_| DatabaseError::Damaged("latest"))?;
-        self.version(Hash::from_bytes(hash))
-    }
-
-    fn tree_node(&self, hash: &Hash) -> Result<Option<Node>> {
-        let table = self.redb.open_table(NODES)?;
-        let bytes = table.get(hash.as_bytes().as_slice())?;
-        bytes
-            .map(|bytes| decode(bytes.value(), MAX_RECORD).map_err(|_| DatabaseError::Damaged("tree node")))
-            .transpose()
-    }
-
-    fn due_contracts(&self, until: Timestamp, limit: usize) -> Result<Vec<Id>> {
-        let table = self.redb.open_table(DUE)?;
-        let end = until.plus(1).millis().to_be_bytes();
-        let mut due = Vec::new();
-        for entry in table.range::<&[u8]>(..end.as_slice())?.take(limit) {
-            let (key, ()) = {
-                let (key, value) = entry?;
-                (key, value.value())
-            };
-            due.push(id_at_end(key.value())?);
-        }
-        Ok(due)
-    }
-
-    /// Ids of records of a kind above `after`, of one owner or of all, in ascending order, at most `limit`.
-    ///
-    /// # Errors
-    /// [`DatabaseError`] when the file cannot be read.
-    pub fn find(&self, kind: Kind, of: Option<Id>, after: Option<Id>, limit: usize) -> Result<Vec<Id>> {
-        let prefix = of.map_or_else(|| encode(&kind), |of| encode(&(kind, of)));
-        let mut start = prefix.clone();
-        if let Some(after) = after {
-            start.extend_from_slice(after.hash().as_bytes());
-        }
-        let collect = |keys: &mut dyn Iterator<Item = Result<Vec<u8>>>| {
-            keys.take_while(|key| key.as_ref().map_or(true, |key| key.starts_with(&prefix)))
-                .filter(|key| key.as_ref().map_or(true, |key| after.is_none() || *key != start))
-                .take(limit)
-                .map(|key| id_at_end(&key?))
-                .collect()
-        };
-        if of.is_some() {
-            let table = self.redb.open_table(INDEX)?;
-            collect(
-                &mut table
-                    .range::<&[u8]>(start.as_slice()..)?
-                    .map(|entry| Ok(entry?.0.value().to_vec())),
-            )
-        } else {
-            let table = self.redb.open_table(LATEST)?;
-            collect(
-                &mut table
-                    .range::<&[u8]>(start.as_slice()..)?
-                    .map(|entry| Ok(entry?.0.value().to_vec())),
-            )
-        }
-    }
-
-    /// A ciphertext that is held.
-    ///
-    /// # Errors
-    /// [`DatabaseError`] when the file cannot be read.
-    pub fn sealed(&self, hash: Hash) -> Result<Option<Vec<u8>>> {
-        let table = self.redb.open_table(sealed::SEALED)?;
-        Ok(table
-            .get(hash.as_bytes().as_slice())?
-            .map(|value| value.value().1.to_vec()))
-    }
-}
-
-fn id_at_end(key: &[u8]) -> Result<Id> {
-    let id = key.last_chunk::<32>().ok_or(DatabaseError::Damaged("index"))?;
-    Ok(Id::from_hash(Hash::from_bytes(*id)))
-}
-
-impl Store for Snapshot<'_> {
-    fn latest(&self, key: &RecordKey) -> Result<Option<Record>, StoreError> {
-        self.latest_version(key).map_err(|error| StoreError(Box::new(error)))
-    }
-
-    fn node(&self, hash: &Hash) -> Result<Option<Node>, StoreError> {
-        self.tree_node(hash).map_err(|error| StoreError(Box::new(error)))
-    }
-
-    fn header(&self, height: Height) -> Result<Option<Header>, StoreError> {
-        self.header_at(height).map_err(|error| StoreError(Box::new(error)))
-    }
-
-    fn due(&self, until: Timestamp, limit: usize) -> Result<Vec<Id>, StoreError> {
-        self.due_contracts(until, limit)
-            .map_err(|error| StoreError(Box::new(error)))
-    }
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
     use ledger::{
-        PublicKey, SigningKey, Tokens, Validator, ValidatorSet,
+        Header, PublicKey, SigningKey, Tokens, Validator, ValidatorSet,
         body::{Entity, Keys},
         genesis::{GenesisEntity, Issuance},
         machine::{apply_block, propose_block},
+        store::Store,
         text::Text,
     };
 

@@ -1,17 +1,19 @@
-//! One validator running: database, consensus and the peer link put together.
+//! A validator or a follower running: database, consensus and the peer link put together.
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use ledger::{Certificate, Hash, ValidatorSet};
-use peer_link::{BindError, Endpoint, PeerAddress, Protocols, protocol};
-use tokio::{sync::oneshot, task::JoinHandle};
-use tracing::warn;
+use ledger::Hash;
+use peer_link::{BindError, Connections, Endpoint, PeerAddress, Protocols, protocol};
+use tokio::{sync::watch, task::JoinHandle};
 
 use crate::{
     Clock, Database, DatabaseError, Home, HomeError, Ledger,
-    engine::{self, Application, EngineConfig, EngineError, Proposed, Timeouts, Verdict},
+    book::Book,
+    engine::{EngineConfig, EngineError, Mesh, Timeouts},
+    member::Member,
     node::LedgerError,
-    serve::serve,
+    relay::Relay,
+    serve::{Source, serve},
 };
 
 /// What a validator runs with.
@@ -23,6 +25,8 @@ pub struct RunOptions {
     pub listen: SocketAddr,
     /// Where others reach it; empty: where this machine is seen along its default route.
     pub advertise: Vec<SocketAddr>,
+    /// Where other validators are reached, besides what its directory has; the address given here counts.
+    pub peers: Vec<PeerAddress>,
     /// Where it takes the time from.
     pub clock: Clock,
 }
@@ -36,13 +40,11 @@ impl RunOptions {
             directory,
             listen,
             advertise: Vec::new(),
+            peers: Vec::new(),
             clock,
         }
     }
 }
-
-/// Pause between looks at a clock that is behind the chain.
-const CLOCK_PAUSE: Duration = Duration::from_millis(500);
 
 /// Why a validator did not start or stopped.
 #[derive(Debug, thiserror::Error)]
@@ -59,11 +61,17 @@ pub enum RunError {
     /// Consensus failed.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// The chain could not be followed.
+    #[error("follow the chain")]
+    Follow(#[source] LedgerError),
+    /// This machine has no vote and knows nobody who has the chain.
+    #[error("not a validator of the chain, and no peer is known to follow it from; name one with --peer KEY@IP:PORT")]
+    Alone,
     /// The peer link's socket is lost.
     #[error("the peer link lost its socket; start the validator again")]
     LinkLost,
-    /// The task of the engine ended in a panic.
-    #[error("the consensus task ended unexpectedly")]
+    /// The task that votes or follows ended in a panic.
+    #[error("the task that keeps the chain ended unexpectedly")]
     Lost,
 }
 
@@ -76,8 +84,8 @@ pub struct Running {
     ledger: Arc<Ledger>,
     endpoint: Endpoint,
     serving: peer_link::Serving,
-    stop: oneshot::Sender<()>,
-    engine: JoinHandle<Result<(), EngineError>>,
+    stop: watch::Sender<()>,
+    keeping: JoinHandle<Result<(), RunError>>,
 }
 
 /// Starts a validator.
@@ -96,10 +104,20 @@ pub async fn run(options: RunOptions) -> Result<Running, RunError> {
         options.advertise
     };
     let address = PeerAddress::new(endpoint.id(), reached_at).map_err(|error| BindError::Setup(error.to_string()))?;
-    let answering = Arc::clone(&ledger);
-    let protocols = Protocols::new().with(protocol::LEDGER, move |connection| {
-        serve(Arc::clone(&answering), connection)
+    let links = Connections::new(endpoint.clone(), protocol::LEDGER);
+    let configured = home.peers.iter().cloned().chain(options.peers).collect();
+    let book = Arc::new(Book::new(address.clone(), configured));
+    let source = Arc::new(Source {
+        ledger: Arc::clone(&ledger),
+        relay: Relay::new(links.clone(), Arc::clone(&book)),
+        book: Arc::clone(&book),
     });
+    let (mesh, door) = Mesh::new(endpoint.clone(), book.addresses());
+    let protocols = Protocols::new()
+        .with(protocol::LEDGER, move |connection| {
+            serve(Arc::clone(&source), connection)
+        })
+        .with(protocol::CONSENSUS, move |connection| door.clone().handle(connection));
     let serving = endpoint.serve(protocols);
     let config = EngineConfig {
         chain,
@@ -109,21 +127,17 @@ pub async fn run(options: RunOptions) -> Result<Running, RunError> {
         timeouts: Timeouts::default(),
         moniker: endpoint.id().to_string(),
     };
-    let (stop, stopped) = oneshot::channel();
-    let application = Consensus(Arc::clone(&ledger));
-    let waiting = Arc::clone(&ledger);
-    let engine = tokio::spawn(async move {
-        let shutdown = async {
-            // A dropped sender is a request to stop as well.
-            let _ = stopped.await;
-        };
-        tokio::pin!(shutdown);
-        tokio::select! {
-            () = clock_is_right(&waiting) => {}
-            () = &mut shutdown => return Ok(()),
-        }
-        engine::run(config, application, shutdown).await.map(|_| ())
-    });
+    let member = Member {
+        ledger: Arc::clone(&ledger),
+        config,
+        mesh,
+        links,
+        book,
+    };
+    if !member.votes(&ledger.validators()) && member.book.told().len() == 1 {
+        return Err(RunError::Alone);
+    }
+    let (stop, stopped) = watch::channel(());
     Ok(Running {
         chain,
         address,
@@ -131,21 +145,8 @@ pub async fn run(options: RunOptions) -> Result<Running, RunError> {
         endpoint,
         serving,
         stop,
-        engine,
+        keeping: tokio::spawn(async move { member.keep(stopped).await }),
     })
-}
-
-/// Waits until the clock is no longer behind the chain. Who asks is answered meanwhile; nothing is proposed or voted for.
-async fn clock_is_right(ledger: &Ledger) {
-    let mut said = false;
-    // What the database cannot do the engine will say.
-    while let Err(error @ LedgerError::Behind { .. }) = ledger.check_clock() {
-        if !said {
-            warn!("{error}; no block is made until it has caught up");
-            said = true;
-        }
-        tokio::time::sleep(CLOCK_PAUSE).await;
-    }
 }
 
 impl Running {
@@ -173,7 +174,7 @@ impl Running {
     /// [`RunError`] with the reason.
     pub async fn failed(&mut self) -> Result<(), RunError> {
         tokio::select! {
-            ended = &mut self.engine => ended.map_err(|_| RunError::Lost)?.map_err(RunError::from),
+            ended = &mut self.keeping => ended.map_err(|_| RunError::Lost)?,
             // A validator that nobody reaches is of no use; whoever supervises it starts another.
             () = self.serving.ended() => Err(RunError::LinkLost),
         }
@@ -189,54 +190,11 @@ impl Running {
     /// # Errors
     /// [`RunError`] when consensus had failed.
     pub async fn stop(self) -> Result<(), RunError> {
-        // The receiver is gone only when the engine has ended already.
+        // The receiver is gone only when it has ended already.
         let _ = self.stop.send(());
-        let ended = self.engine.await.map_err(|_| RunError::Lost)?;
+        let ended = self.keeping.await.map_err(|_| RunError::Lost)?;
         self.endpoint.close().await;
-        ended.map_err(RunError::from)
-    }
-}
-
-/// The ledger as consensus drives it.
-struct Consensus(Arc<Ledger>);
-
-impl Application for Consensus {
-    type Error = LedgerError;
-
-    fn next_height(&self) -> Result<u64, LedgerError> {
-        Ok(self.0.next_height()?)
-    }
-
-    fn validators(&self, _height: u64) -> ValidatorSet {
-        self.0.validators()
-    }
-
-    fn propose(&mut self, _height: u64, _round: u32) -> Result<Proposed, LedgerError> {
-        let block = self.0.propose()?;
-        Ok(Proposed {
-            block: block.header.id(),
-            bytes: ledger::encoding::encode(&block),
-        })
-    }
-
-    fn validate(&mut self, _height: u64, bytes: &[u8]) -> Result<Verdict, LedgerError> {
-        match self.0.validate(bytes) {
-            Ok(block) => Ok(Verdict::Valid(block)),
-            Err(error @ LedgerError::Database(_)) => Err(error),
-            Err(error) => Ok(Verdict::Refused(error.to_string())),
-        }
-    }
-
-    fn commit(&mut self, bytes: &[u8], certificate: Certificate) -> Result<(), LedgerError> {
-        self.0.commit(bytes, certificate)
-    }
-
-    fn decided(&self, height: u64) -> Result<Option<(Vec<u8>, Certificate)>, LedgerError> {
-        let snapshot = self.0.snapshot()?;
-        let (block, certificate) = (snapshot.block(height)?, snapshot.certificate(height)?);
-        Ok(block
-            .zip(certificate)
-            .map(|(block, certificate)| (ledger::encoding::encode(&block), certificate)))
+        ended
     }
 }
 
@@ -252,6 +210,7 @@ mod tests {
             name: "test".into(),
             interval_ms,
             entities: vec![],
+            validators: vec![],
         };
         Home::init(folder.path(), &init).unwrap();
         folder

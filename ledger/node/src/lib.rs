@@ -1,27 +1,34 @@
 //! A validator of the contract chain: consensus, the database, and answers to those who ask.
 //!
 //! ```text
-//!  peers ── serve ──► Ledger ◄── engine (Malachite) ── votes ── other validators
-//!                      │  ▲
-//!             Mempool ─┘  └─ Database (redb): blocks, certificates, versions, state tree, indexes in one transaction
+//!  peers ── serve ──► Ledger ◄── Member ── engine (Malachite) ── votes ── other validators
+//!             │        │  ▲         └───── follow ── blocks ── any member, while it is no validator itself
+//!             │ Mempool ┘ └─ Database (redb): blocks, certificates, versions, state tree, indexes in one transaction
+//!             └─ Relay ── transactions ──► the other validators, by the addresses in the Book
 //! ```
 //!
 //! Architecture invariant: what a record may become is decided in the crate `ledger` alone; nothing here changes a record.
 #![forbid(unsafe_code)]
 
+mod book;
 mod clock;
 mod database;
 pub mod engine;
+mod follow;
 mod full;
 mod home;
 mod ledgerd;
+mod member;
 mod mempool;
 mod node;
+mod operator;
+mod relay;
 mod serve;
 
 pub use clock::Clock;
-pub use database::{Database, DatabaseError};
+pub use database::{Database, DatabaseError, Snapshot};
 pub use full::is_disk_full;
-pub use home::{Home, HomeError, InitOptions};
+pub use home::{Home, HomeError, InitOptions, Introduction, MAX_PEERS, read_genesis};
 pub use ledgerd::{RunError, RunOptions, Running, run};
 pub use node::{Ledger, LedgerError, Submission};
+pub use operator::{Operator, OperatorError, approve, fetch_genesis, merge};

@@ -19,7 +19,7 @@ pub(crate) const MAX_WAITING_PER_AUTHOR: usize = 64;
 /// How urgent a transaction is, the most urgent first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Class {
-    /// A running contract needs it in time.
+    /// A running contract needs it in time, or the validators decreed it.
     Duty,
     /// Everything else of those who are known.
     Ordinary,
@@ -33,7 +33,9 @@ impl Class {
             Operation::Progress { .. }
             | Operation::Report { .. }
             | Operation::Receipt { .. }
-            | Operation::Cancel { .. } => Self::Duty,
+            | Operation::Cancel { .. }
+            | Operation::Decree(_)
+            | Operation::ReportMisconduct(_) => Self::Duty,
             Operation::CreateEntity(_) | Operation::JoinNode(_) => Self::Newcomer,
             _ => Self::Ordinary,
         }

@@ -3,7 +3,9 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use ledger::{
-    Block, Certificate, CertifiedHeader, Genesis, Hash, Height, PublicKey, Refusal, SignedTransaction, ValidatorSet,
+    Block, Certificate, CertifiedHeader, Genesis, Hash, Height, Id, PublicKey, Refusal, SignedTransaction,
+    ValidatorSet,
+    consensus::CertificateError,
     encoding::{MAX_BLOCK, MAX_TRANSACTION, decode, encode},
     machine::{BlockError, Fault, Session, apply_block, propose_block},
 };
@@ -23,8 +25,10 @@ const MAX_AHEAD_MS: u64 = 10_000;
 /// What became of a submitted transaction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Submission {
-    /// It waits for a block, or stands in one.
+    /// It waits for a block from now on.
     Taken,
+    /// It waits already.
+    Waits,
     /// It breaks a rule.
     Refused(Refusal),
     /// There is no room, with one line that says what to do.
@@ -59,6 +63,20 @@ pub enum LedgerError {
     },
 }
 
+/// Why a block of a peer is not appended.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AdoptError {
+    /// It is not the next one, or its certificate is another block's.
+    #[error("not the next block with its certificate")]
+    NotNext,
+    /// Nobody vouches for it.
+    #[error("certificate")]
+    Certificate(#[source] CertificateError),
+    /// It is certified and cannot be appended: this machine fails, or more than a third of the validators lie.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+}
+
 /// The chain as one validator has it.
 #[derive(Debug)]
 pub struct Ledger {
@@ -67,6 +85,7 @@ pub struct Ledger {
     clock: Clock,
     waiting: Mutex<Mempool>,
     heads: watch::Sender<Option<CertifiedHeader>>,
+    validators: watch::Sender<ValidatorSet>,
 }
 
 impl Ledger {
@@ -75,14 +94,17 @@ impl Ledger {
     /// # Errors
     /// [`DatabaseError`] when the database cannot be read.
     pub fn new(database: Database, key: PublicKey, clock: Clock) -> Result<Self, DatabaseError> {
-        let head = database.snapshot()?.certified_head()?;
-        let (heads, _) = watch::channel(head);
+        let snapshot = database.snapshot()?;
+        let (heads, _) = watch::channel(snapshot.certified_head()?);
+        let (validators, _) = watch::channel(snapshot.head()?.validators);
+        drop(snapshot);
         Ok(Self {
             database,
             key,
             clock,
             waiting: Mutex::default(),
             heads,
+            validators,
         })
     }
 
@@ -122,7 +144,7 @@ impl Ledger {
         }
         let mut waiting = self.waiting();
         if waiting.contains(transaction.hash()) {
-            return Ok(Submission::Taken);
+            return Ok(Submission::Waits);
         }
         // What costs little is checked first: whoever signs nothing makes nobody replay what waits.
         let author = transaction.transaction.author;
@@ -169,10 +191,26 @@ impl Ledger {
         self.database.hold(hash, sealed, peer, snapshot.head()?.time)
     }
 
+    /// The nonce of an author's next transaction, after those that wait.
+    ///
+    /// # Errors
+    /// [`DatabaseError`] when the database cannot be read.
+    pub fn next_nonce(&self, author: Id) -> Result<u64, DatabaseError> {
+        let waiting = u64::try_from(self.waiting().waits_of(author)).unwrap_or(u64::MAX);
+        let account = self.database.snapshot()?.account(author)?;
+        Ok(account.nonce.saturating_add(waiting))
+    }
+
     /// The set in force for the next block.
     #[must_use]
     pub fn validators(&self) -> ValidatorSet {
-        self.genesis().validators.clone()
+        self.validators.borrow().clone()
+    }
+
+    /// Announces every other set that comes into force.
+    #[must_use]
+    pub fn validator_sets(&self) -> watch::Receiver<ValidatorSet> {
+        self.validators.subscribe()
     }
 
     /// Height of the next block.
@@ -234,7 +272,28 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError`] when it is not the next block or cannot be made durable.
     pub fn commit(&self, bytes: &[u8], certificate: Certificate) -> Result<(), LedgerError> {
-        let block: Block = decode(bytes, MAX_BLOCK).map_err(LedgerError::Decode)?;
+        self.append(decode(bytes, MAX_BLOCK).map_err(LedgerError::Decode)?, certificate)
+    }
+
+    /// Makes a block that a peer has durable, if its certificate proves that it is the next one, and announces it.
+    pub(crate) fn adopt(&self, block: Block, certificate: Certificate) -> Result<(), AdoptError> {
+        self.check_next(&block, &certificate)?;
+        Ok(self.append(block, certificate)?)
+    }
+
+    /// Checks that a certificate proves a block to be the next one.
+    pub(crate) fn check_next(&self, block: &Block, certificate: &Certificate) -> Result<(), AdoptError> {
+        let header = &block.header;
+        let next = self.next_height().map_err(LedgerError::from)?;
+        if (header.height, certificate.height, certificate.block) != (next, next, header.id()) {
+            return Err(AdoptError::NotNext);
+        }
+        certificate
+            .verify(self.genesis().hash(), &self.validators())
+            .map_err(AdoptError::Certificate)
+    }
+
+    fn append(&self, block: Block, certificate: Certificate) -> Result<(), LedgerError> {
         let outcome = {
             let snapshot = self.database.snapshot()?;
             apply_block(&snapshot, self.genesis(), &snapshot.head()?, &block)?
@@ -250,10 +309,20 @@ impl Ledger {
                 "block"
             );
         }
+        let hands_over = block.header.next_validators != block.header.validators;
+        let handover = outcome.validators().filter(|_| hands_over).cloned();
+        if let Some(set) = &handover {
+            info!(
+                height = block.header.height,
+                validators = set.validators().len(),
+                "validator set"
+            );
+            self.validators.send_replace(set.clone());
+        }
         let head = CertifiedHeader {
             header: block.header,
             certificate,
-            handover: None,
+            handover,
         };
         self.heads.send_replace(Some(head));
         Ok(())
@@ -345,7 +414,7 @@ mod tests {
         let full = ledger.submit(signed(&ledger, most + 7, 2)).unwrap();
         assert!(matches!(full, Submission::Full(_)), "{full:?}");
         // What waits already is no second one.
-        assert_eq!(ledger.submit(signed(&ledger, 0, 1)).unwrap(), Submission::Taken);
+        assert_eq!(ledger.submit(signed(&ledger, 0, 1)).unwrap(), Submission::Waits);
     }
 
     #[test]

@@ -1,18 +1,27 @@
 //! Answers to those who ask over the peer link.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use chain_client::protocol::{
-    Answer, DEADLINE, HISTORY_PAGE, MAX_ANSWER, MAX_KEYS, MAX_REQUEST, MAX_SEALED, PAGE, Request,
+    Answer, BLOCK_WAIT, DEADLINE, HISTORY_PAGE, MAX_ANSWER, MAX_BLOCKS, MAX_KEYS, MAX_REQUEST, MAX_SEALED, PAGE,
+    Request,
 };
-use ledger::{Hash, Height, Record, RecordKey, light::RecordProof, store::Store as _, tree};
+use ledger::{
+    CertifiedHeader, Hash, Height, Record, RecordKey, SignedTransaction,
+    encoding::{MAX_BLOCK, encode},
+    light::RecordProof,
+    store::Store as _,
+    tree,
+};
 use peer_link::{Connection, Limits, LinkError, PeerId, Stream, serve_requests};
 use tokio::time::timeout;
 use tracing::warn;
 
 use crate::{
+    book::Book,
     database::{DatabaseError, Snapshot},
     node::{Ledger, Submission},
+    relay::Relay,
 };
 
 const LIMITS: Limits = Limits {
@@ -20,21 +29,36 @@ const LIMITS: Limits = Limits {
     streams: 16,
 };
 
+/// What peers are answered from.
+#[derive(Debug)]
+pub(crate) struct Source {
+    /// The chain.
+    pub(crate) ledger: Arc<Ledger>,
+    /// The ways to the other validators.
+    pub(crate) relay: Relay,
+    /// Where they are reached.
+    pub(crate) book: Arc<Book>,
+}
+
 /// Answers one peer until its connection ends.
-pub(crate) async fn serve(ledger: Arc<Ledger>, connection: Connection) {
+pub(crate) async fn serve(source: Arc<Source>, connection: Connection) {
     serve_requests(connection, LIMITS, move |request, stream| {
-        respond(Arc::clone(&ledger), request, stream)
+        respond(Arc::clone(&source), request, stream)
     })
     .await;
 }
 
-async fn respond(ledger: Arc<Ledger>, request: Request, mut stream: Stream) -> Result<(), LinkError> {
+async fn respond(source: Arc<Source>, request: Request, mut stream: Stream) -> Result<(), LinkError> {
     if request == Request::Watch {
-        return watch(&ledger, stream).await;
+        return watch(&source.ledger, stream).await;
+    }
+    if let Request::Blocks { after, wait_ms } = request {
+        let wait = Duration::from_millis(wait_ms.into()).min(BLOCK_WAIT);
+        wait_for_block(&source.ledger, after, wait).await;
     }
     // Reading and checking is work for a processor and a disk, not for the tasks that wait on links.
     let peer = stream.peer();
-    let answer = tokio::task::spawn_blocking(move || answer(&ledger, peer, request)).await;
+    let answer = tokio::task::spawn_blocking(move || answer(&source, peer, request)).await;
     let answer = match answer {
         Ok(Ok(answer)) => answer,
         Ok(Err(error)) => {
@@ -50,27 +74,65 @@ async fn respond(ledger: Arc<Ledger>, request: Request, mut stream: Stream) -> R
 
 /// Sends an answer to a peer that must take it in time: one that does not read holds no memory for longer.
 async fn send(stream: &mut Stream, answer: &Answer) -> Result<(), LinkError> {
-    timeout(DEADLINE, stream.send(answer, MAX_ANSWER))
+    let limit = match answer {
+        Answer::Blocks(_) => MAX_BLOCKS,
+        _ => MAX_ANSWER,
+    };
+    timeout(DEADLINE, stream.send(answer, limit))
         .await
         .map_err(|_| LinkError::Deadline(DEADLINE))?
 }
 
+/// Waits until there is a block above a height, but no longer than `wait`.
+async fn wait_for_block(ledger: &Ledger, after: Height, wait: Duration) {
+    let mut heads = ledger.heads();
+    let higher = heads.wait_for(|head| head.as_ref().is_some_and(|head| head.header.height > after));
+    // Without one the answer is empty.
+    let _ = timeout(wait, higher).await;
+}
+
 async fn watch(ledger: &Ledger, mut stream: Stream) -> Result<(), LinkError> {
     let mut heads = ledger.heads();
+    let mut sent = heads.borrow_and_update().as_ref().map_or(0, |head| head.header.height);
     while heads.changed().await.is_ok() {
         let head = heads.borrow_and_update().clone();
-        if let Some(head) = head {
-            let answer = Answer::Head {
+        let Some(head) = head else { continue };
+        let height = head.header.height;
+        let answer = if height == sent + 1 {
+            Ok(Answer::Head {
                 handovers: vec![],
                 head,
-            };
-            send(&mut stream, &answer).await?;
+            })
+        } else {
+            // Some were left out, and a handover may be among them.
+            ledger.snapshot().and_then(|snapshot| self::head(&snapshot, sent))
+        };
+        match answer {
+            Ok(answer) => send(&mut stream, &answer).await?,
+            Err(error) => {
+                warn!(%error, "a watch could not be answered");
+                return Ok(());
+            }
         }
+        sent = height;
     }
     Ok(())
 }
 
-fn answer(ledger: &Ledger, peer: PeerId, request: Request) -> Result<Answer, DatabaseError> {
+impl Source {
+    /// Lets a transaction wait, and passes it on unless a validator brought it.
+    fn submit(&self, peer: PeerId, transaction: SignedTransaction) -> Result<Submission, DatabaseError> {
+        let submission = self.ledger.submit(transaction.clone())?;
+        let validators = self.ledger.validators();
+        if submission == Submission::Taken && !validators.has_link(peer.as_bytes()) {
+            self.relay.pass(&transaction, &validators);
+        }
+        Ok(submission)
+    }
+}
+
+fn answer(source: &Source, peer: PeerId, request: Request) -> Result<Answer, DatabaseError> {
+    let ledger = &source.ledger;
     match request {
         Request::Genesis => Ok(Answer::Genesis(ledger.genesis().clone())),
         Request::Head { after } => head(&ledger.snapshot()?, after),
@@ -78,11 +140,18 @@ fn answer(ledger: &Ledger, peer: PeerId, request: Request) -> Result<Answer, Dat
         Request::Find { kind, of, after } => Ok(Answer::Ids(ledger.snapshot()?.find(kind, of, after, PAGE)?)),
         Request::Version(hash) => version(&ledger.snapshot()?, hash),
         Request::History { from } => history(&ledger.snapshot()?, from),
-        Request::Submit(transaction) => Ok(match ledger.submit(transaction)? {
-            Submission::Taken => Answer::Taken,
+        Request::Submit(transaction) => Ok(match source.submit(peer, transaction)? {
+            Submission::Taken | Submission::Waits => Answer::Taken,
             Submission::Refused(refusal) => Answer::Refused(refusal),
             Submission::Full(reason) => Answer::Unable(reason),
         }),
+        Request::Relay(transactions) => {
+            for transaction in transactions {
+                // Its author hears why from those whom it asked.
+                let _ = source.submit(peer, transaction)?;
+            }
+            Ok(Answer::Taken)
+        }
         Request::Hold(sealed) if sealed.is_empty() || sealed.len() > MAX_SEALED => {
             Ok(Answer::Unable(format!("a sealed text has 1 to {MAX_SEALED} bytes")))
         }
@@ -95,6 +164,14 @@ fn answer(ledger: &Ledger, peer: PeerId, request: Request) -> Result<Answer, Dat
             Some(sealed) => Answer::Sealed(sealed),
             None => Answer::Unable(format!("sealed text {hash} is not held here")),
         }),
+        Request::Acquaint(own) => {
+            // Whoever asks may speak of itself alone: others that are asked are chosen, and it is not.
+            if own.id() == peer {
+                source.book.learn(peer, vec![own], &ledger.validators());
+            }
+            Ok(Answer::Peers(source.book.told()))
+        }
+        Request::Blocks { after, .. } => blocks(&ledger.snapshot()?, after),
         Request::Watch => Ok(Answer::Unable("a watch is answered on its stream".into())),
     }
 }
@@ -103,12 +180,37 @@ fn no_block() -> Answer {
     Answer::Unable("the chain has no block yet".into())
 }
 
-/// The validator set has been the genesis' so far, so there are no handovers to send before the head.
-fn head(snapshot: &Snapshot<'_>, _after: Height) -> Result<Answer, DatabaseError> {
-    Ok(snapshot.certified_head()?.map_or_else(no_block, |head| Answer::Head {
-        handovers: vec![],
-        head,
-    }))
+/// The handovers that lead from a height to the newest header, and that; where a page is too small for them, up to its last.
+fn head(snapshot: &Snapshot<'_>, after: Height) -> Result<Answer, DatabaseError> {
+    let newest = snapshot.height()?;
+    let heights = snapshot.handovers(after, newest, PAGE)?;
+    let certified = |height| {
+        snapshot
+            .certified(height)?
+            .ok_or(DatabaseError::Damaged("certified header"))
+    };
+    let handovers: Vec<CertifiedHeader> = heights.into_iter().map(certified).collect::<Result<_, _>>()?;
+    let head = match handovers.last() {
+        Some(last) if handovers.len() >= PAGE => Some(last.clone()),
+        _ => snapshot.certified(newest)?,
+    };
+    Ok(head.map_or_else(no_block, |head| Answer::Head { handovers, head }))
+}
+
+/// As many blocks as fit into one answer, and one in any case.
+fn blocks(snapshot: &Snapshot<'_>, after: Height) -> Result<Answer, DatabaseError> {
+    let (mut blocks, mut bytes) = (Vec::new(), 0);
+    for height in after.saturating_add(1)..=snapshot.height()? {
+        let (Some(block), Some(certificate)) = (snapshot.block(height)?, snapshot.certificate(height)?) else {
+            break;
+        };
+        bytes += encode(&block).len() + encode(&certificate).len();
+        if bytes > MAX_BLOCK && !blocks.is_empty() {
+            break;
+        }
+        blocks.push((block, certificate));
+    }
+    Ok(Answer::Blocks(blocks))
 }
 
 fn records(snapshot: &Snapshot<'_>, keys: &[RecordKey]) -> Result<Answer, DatabaseError> {

@@ -53,6 +53,7 @@ fn init(folder: &Path) {
         name: "test".into(),
         interval_ms: 200,
         entities: entities.into(),
+        validators: vec![],
     };
     Home::init(&folder.join("validator"), &options).unwrap();
 }

@@ -151,6 +151,7 @@ impl Market {
             name: "test".into(),
             interval_ms: 200,
             entities,
+            validators: vec![],
         };
         let chain = Home::init(&path("ledger"), &options)
             .unwrap()

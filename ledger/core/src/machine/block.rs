@@ -2,6 +2,7 @@
 
 use crate::{
     block::{Block, Header, MAX_TRANSACTIONS},
+    body::Charter,
     consensus::ValidatorSet,
     encoding::{MAX_BLOCK, MAX_TRANSACTION, encode},
     genesis::{Genesis, Issuance},
@@ -17,6 +18,11 @@ use crate::{
 /// Bytes of a block that the header takes at most.
 const HEADER_BYTES: usize = 1_024;
 
+/// The newest version of the rules that this program has; it has all before.
+pub const PROTOCOL: u32 = 1;
+/// The version that a chain begins with.
+const FIRST_PROTOCOL: u32 = 1;
+
 /// Where a chain stands: what the next block builds on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Head {
@@ -28,7 +34,7 @@ pub struct Head {
     pub time: Timestamp,
     /// Root of the state tree after it.
     pub state: Hash,
-    /// The set that certifies the next block.
+    /// The set that certifies the next block, as the charter has it.
     pub validators: ValidatorSet,
 }
 
@@ -45,15 +51,15 @@ impl Head {
         }
     }
 
-    /// The head after a block that [`apply_block`] accepted.
+    /// The head after a block that [`apply_block`] accepted, and what it changed.
     #[must_use]
-    pub fn after(&self, header: &Header) -> Self {
+    pub fn after(&self, header: &Header, outcome: &Outcome) -> Self {
         Self {
             height: header.height,
             id: header.id(),
             time: header.time,
             state: header.state,
-            validators: self.validators.clone(),
+            validators: outcome.validators().unwrap_or(&self.validators).clone(),
         }
     }
 }
@@ -83,6 +89,14 @@ pub enum BlockError {
         #[source]
         refusal: Refusal,
     },
+    /// The block is made by rules that this program does not have.
+    #[error("block {height} is made by protocol {needed}, this program has {PROTOCOL}; install a later version of it")]
+    Protocol {
+        /// Height of the block.
+        height: Height,
+        /// Version of the rules.
+        needed: u32,
+    },
     /// The store failed; nothing is known about the block.
     #[error("block: state")]
     Store(#[source] StoreError),
@@ -103,6 +117,12 @@ pub fn genesis_outcome(genesis: &Genesis) -> Result<Outcome, BlockError> {
             .found(&founder.entity, founder.balance)
             .map_err(BlockError::Store)?;
     }
+    let charter = Charter {
+        validators: genesis.validators.clone(),
+        protocol: FIRST_PROTOCOL,
+        upgrade: None,
+    };
+    session.found_charter(charter).map_err(BlockError::Store)?;
     session.finish(Hash::ZERO).map_err(BlockError::Tree)
 }
 
@@ -113,6 +133,11 @@ fn begin<'a, S: Store + ?Sized>(
     time: Timestamp,
 ) -> Result<Session<'a, S>, BlockError> {
     let mut session = Session::new(store, genesis.hash(), height, time);
+    session.begin_upgrade().map_err(BlockError::Store)?;
+    let needed = session.protocol().map_err(BlockError::Store)?;
+    if needed > PROTOCOL {
+        return Err(BlockError::Protocol { height, needed });
+    }
     if let Issuance::Scheduled {
         beneficiary,
         per_block,
@@ -167,7 +192,6 @@ pub fn propose_block<S: Store + ?Sized>(
         }
     }
     let outcome = session.finish(head.state).map_err(BlockError::Tree)?;
-    let validators = head.validators.hash();
     let header = Header {
         chain: genesis.hash(),
         height,
@@ -175,8 +199,8 @@ pub fn propose_block<S: Store + ?Sized>(
         previous: head.id,
         transactions: Block::transactions_hash(&transactions),
         state: outcome.root,
-        validators,
-        next_validators: validators,
+        validators: head.validators.hash(),
+        next_validators: outcome.validators().unwrap_or(&head.validators).hash(),
         proposer,
     };
     Ok((Block { header, transactions }, refused))
@@ -197,7 +221,6 @@ pub fn apply_block<S: Store + ?Sized>(
 ) -> Result<Outcome, BlockError> {
     let header = &block.header;
     let height = header.height;
-    let validators = head.validators.hash();
     let checks = [
         ("chain", header.chain == genesis.hash()),
         ("height", height == head.height + 1),
@@ -207,8 +230,7 @@ pub fn apply_block<S: Store + ?Sized>(
             "transactions",
             header.transactions == Block::transactions_hash(&block.transactions),
         ),
-        ("validators", header.validators == validators),
-        ("next_validators", header.next_validators == validators),
+        ("validators", header.validators == head.validators.hash()),
         ("proposer", head.validators.get(&header.proposer).is_some()),
     ];
     for (field, holds) in checks {
@@ -234,6 +256,10 @@ pub fn apply_block<S: Store + ?Sized>(
     let outcome = session.finish(head.state).map_err(BlockError::Tree)?;
     if outcome.root != header.state {
         return Err(BlockError::Header { height, field: "state" });
+    }
+    if header.next_validators != outcome.validators().unwrap_or(&head.validators).hash() {
+        let field = "next_validators";
+        return Err(BlockError::Header { height, field });
     }
     Ok(outcome)
 }

@@ -9,8 +9,8 @@ use crate::record::{Id, RecordKey};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
 #[serde(tag = "code", content = "detail", rename_all = "kebab-case")]
 pub enum Refusal {
-    /// No entity or node has this id.
-    #[error("author {0} is neither an entity nor a node")]
+    /// No entity, node or validator has this id.
+    #[error("author {0} is no entity, node or validator")]
     UnknownAuthor(Id),
     /// The signature is not the author's for this chain.
     #[error("signature is not the author's for this chain")]
@@ -79,4 +79,10 @@ pub enum Refusal {
         /// Why not.
         reason: String,
     },
+    /// The decree does not hold, or does not fit the charter.
+    #[error("decree: {0}")]
+    Decree(String),
+    /// What is reported proves no misconduct.
+    #[error("misconduct: {0}")]
+    Misconduct(String),
 }

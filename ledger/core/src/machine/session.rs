@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    body::{Account, Entity, Node},
+    body::{Account, Charter, Entity, Node},
+    consensus::ValidatorSet,
     hash::Hash,
     key::{PublicKey, Purpose},
-    machine::{Refusal, contracts, farms, nodes, people, settlement},
+    machine::{Refusal, charter, contracts, farms, nodes, people, settlement},
     record::{Body, BodyOf, Id, Kind, Record, RecordKey},
     store::{Store, StoreError},
     transaction::{Operation, SignedTransaction},
@@ -39,6 +40,17 @@ pub struct Outcome {
     pub root: Hash,
 }
 
+impl Outcome {
+    /// The validators of the next block, if the charter changed.
+    #[must_use]
+    pub fn validators(&self) -> Option<&ValidatorSet> {
+        self.records.iter().rev().find_map(|record| match &record.body {
+            Body::Charter(charter) => Some(&charter.validators),
+            _ => None,
+        })
+    }
+}
+
 /// One block being applied.
 #[derive(Debug)]
 pub struct Session<'a, S: Store + ?Sized> {
@@ -64,6 +76,24 @@ impl<'a, S: Store + ?Sized> Session<'a, S> {
             records: Vec::new(),
             pending: Vec::new(),
         }
+    }
+
+    /// Lets an upgrade begin whose height has come.
+    pub(super) fn begin_upgrade(&mut self) -> Result<(), StoreError> {
+        let begun = charter::begin_upgrade(self);
+        self.keep_rule(begun)
+    }
+
+    /// Version of the rules that the block is made by.
+    pub(super) fn protocol(&self) -> Result<u32, StoreError> {
+        let charter = self.read::<Charter>(Charter::ID)?;
+        Ok(charter.expect("a chain has a charter from its genesis on").protocol)
+    }
+
+    /// Makes the charter of a new chain.
+    pub(super) fn found_charter(&mut self, charter: Charter) -> Result<(), StoreError> {
+        let founded = self.create(Charter::ID, Id::CHAIN, charter);
+        self.keep_rule(founded)
     }
 
     /// Settles what is due by the block's time.
@@ -182,6 +212,8 @@ impl<'a, S: Store + ?Sized> Session<'a, S> {
                 period,
                 up_ms,
             } => settlement::receipt(self, author, *contract, *period, *up_ms),
+            Operation::Decree(decree) => charter::decree(self, author, decree),
+            Operation::ReportMisconduct(misconduct) => charter::report_misconduct(self, author, misconduct),
         }
     }
 
@@ -206,10 +238,13 @@ impl<'a, S: Store + ?Sized> Session<'a, S> {
         if let Some(entity) = self.read::<Entity>(author)? {
             return Ok(entity.keys.signing);
         }
-        match self.read::<Node>(author)? {
-            Some(node) => Ok(node.keys.signing),
-            None => Err(Refusal::UnknownAuthor(author).into()),
+        if let Some(node) = self.read::<Node>(author)? {
+            return Ok(node.keys.signing);
         }
+        let validator = self
+            .read::<Charter>(Charter::ID)?
+            .and_then(|charter| charter.key_of(author));
+        Ok(validator.ok_or(Refusal::UnknownAuthor(author))?)
     }
 
     /// Closes the block.

@@ -1,6 +1,7 @@
 //! The state machine driven through blocks, as validators drive it.
 
 mod blocks;
+mod charter;
 mod contracts;
 mod histories;
 mod light;
@@ -70,6 +71,8 @@ struct World {
     nonces: BTreeMap<Id, u64>,
     now: u64,
     certified: Vec<CertifiedHeader>,
+    /// Every set that was in force.
+    sets: BTreeMap<Hash, ValidatorSet>,
 }
 
 const CUSTOMER: u8 = 1;
@@ -77,6 +80,8 @@ const FARMER: u8 = 2;
 const NODE: u8 = 3;
 const ENROLMENT: u8 = 4;
 const VALIDATOR: u8 = 9;
+/// Seeds of all who ever validate.
+const VALIDATORS: std::ops::Range<u8> = VALIDATOR..20;
 
 impl World {
     fn bare() -> Self {
@@ -103,6 +108,7 @@ impl World {
         let head = Head::genesis(&genesis, &outcome);
         let mut store = MemoryStore::default();
         store.absorb(outcome);
+        let sets = BTreeMap::from([(head.validators.hash(), head.validators.clone())]);
         let light = LightClient::new(genesis.hash(), &genesis).unwrap();
         Self {
             genesis,
@@ -112,6 +118,7 @@ impl World {
             nonces: BTreeMap::new(),
             now: 1_000,
             certified: vec![],
+            sets,
         }
     }
 
@@ -195,15 +202,17 @@ impl World {
     fn block(&mut self, transactions: &[SignedTransaction]) -> Vec<Refusal> {
         self.now += 1_000;
         let now = Timestamp::from_millis(self.now);
-        let proposer = key(VALIDATOR).public();
+        let proposer = self.head.validators.validators()[0].key;
         let (block, refused) =
             propose_block(&self.store, &self.genesis, &self.head, proposer, now, transactions).unwrap();
         let outcome = apply_block(&self.store, &self.genesis, &self.head, &block).unwrap();
         let taken = &block.transactions;
         let (without_refused, _) = propose_block(&self.store, &self.genesis, &self.head, proposer, now, taken).unwrap();
         assert_eq!(block, without_refused, "a refused transaction has changed something");
+        self.head = self.head.after(&block.header, &outcome);
+        self.sets
+            .insert(self.head.validators.hash(), self.head.validators.clone());
         self.store.absorb(outcome);
-        self.head = self.head.after(&block.header);
         self.store.headers.insert(block.header.height, block.header.clone());
         for transaction in &block.transactions {
             *self.nonces.entry(transaction.transaction.author).or_default() += 1;
@@ -218,20 +227,26 @@ impl World {
     fn certify(&self, block: &Block) -> CertifiedHeader {
         let (height, id) = (block.header.height, block.header.id());
         let bytes = vote_bytes(self.chain(), VoteKind::Precommit, height, 0, Some(id));
-        let signature = CommitSignature {
-            validator: key(VALIDATOR).public(),
-            signature: key(VALIDATOR).sign_bytes(&bytes),
+        let header = block.header.clone();
+        let set = self.sets.get(&header.validators).unwrap_or(&self.genesis.validators);
+        let sign = |seed: u8| CommitSignature {
+            validator: key(seed).public(),
+            signature: key(seed).sign_bytes(&bytes),
         };
+        let members = VALIDATORS.filter(|seed| set.get(&key(*seed).public()).is_some());
         let certificate = Certificate {
             height,
             round: 0,
             block: id,
-            signatures: vec![signature],
+            signatures: members.map(sign).collect(),
         };
+        let handover = (header.next_validators != header.validators)
+            .then(|| self.sets.get(&header.next_validators).cloned())
+            .flatten();
         CertifiedHeader {
-            header: block.header.clone(),
+            header,
             certificate,
-            handover: None,
+            handover,
         }
     }
 

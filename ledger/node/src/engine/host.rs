@@ -24,6 +24,7 @@ use super::{
     assembly::{Assembly, stream_of},
     bodies::{Bodies, Body, BodyError},
     codec::{certificate_of, decided_value},
+    evidence::misconduct_of,
     types::{Address, BlockId, Chain, Head, Height, Members, Part},
 };
 
@@ -136,7 +137,13 @@ impl<A: Application> Host<A> {
                 self.commit(certificate)?;
                 let _ = reply.send(());
             }
-            AppMsg::Finalized { reply, .. } => {
+            AppMsg::Finalized { evidence, reply, .. } => {
+                let proven = misconduct_of(&evidence);
+                if !proven.is_empty() {
+                    self.application
+                        .misbehaved(proven)
+                        .map_err(failed("take note of misconduct"))?;
+                }
                 let height = self.next_height()?;
                 let _ = reply.send(Next::Start(Height(height), self.parameters(height)));
             }

@@ -19,7 +19,7 @@ use arc_malachitebft_sync::{InboundRequestId, OutboundRequestId};
 use borsh::{BorshDeserialize, BorshSerialize};
 use bytes::Bytes;
 use peer_link::{Connection, LinkError, PeerId};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{error, info, warn};
 
 use super::{
@@ -55,15 +55,14 @@ pub(super) enum Wire {
 /// The links of this validator.
 pub(super) struct Hub {
     events: OutputPort<NetworkEvent<Chain>>,
-    /// Peers of the configuration, always admitted.
-    configured: BTreeSet<PeerId>,
+    /// Links of the validators of the height; only they are listened to.
+    members: watch::Sender<BTreeSet<PeerId>>,
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
     links: BTreeMap<PeerId, Vec<Link>>,
-    validators: BTreeSet<PeerId>,
     inbound: BTreeMap<InboundRequestId, oneshot::Sender<Response<Chain>>>,
     counter: u64,
 }
@@ -86,10 +85,10 @@ pub(super) fn link_id(peer: &EngineId) -> Option<PeerId> {
 }
 
 impl Hub {
-    pub(super) fn new(configured: BTreeSet<PeerId>) -> Self {
+    pub(super) fn new() -> Self {
         Self {
             events: OutputPort::with_capacity(EVENTS),
-            configured,
+            members: watch::channel(BTreeSet::new()).0,
             state: Mutex::default(),
         }
     }
@@ -110,17 +109,32 @@ impl Hub {
         self.state().links.contains_key(&peer)
     }
 
-    /// The validators of the height now; only they and the configured peers are listened to.
+    /// Links of the validators of the height, with all changes to come.
+    pub(super) fn members(&self) -> watch::Receiver<BTreeSet<PeerId>> {
+        self.members.subscribe()
+    }
+
+    /// The validators of the height now. The links of others are closed.
     pub(super) fn admit(&self, members: &Members) {
         let links = members
             .0
             .iter()
             .filter_map(|member| PeerId::from_bytes(member.link.as_bytes()).ok());
-        self.state().validators = links.collect();
+        let links: BTreeSet<PeerId> = links.collect();
+        for (peer, gone) in &self.state().links {
+            if !links.contains(peer) {
+                gone.iter().for_each(|link| link.connection.close());
+            }
+        }
+        self.members.send_if_modified(|members| {
+            let changed = *members != links;
+            *members = links;
+            changed
+        });
     }
 
     pub(super) fn admits(&self, peer: PeerId) -> bool {
-        self.configured.contains(&peer) || self.state().validators.contains(&peer)
+        self.members.borrow().contains(&peer)
     }
 
     /// Adds a link. Returns its number.
@@ -165,11 +179,11 @@ impl Hub {
         self.state()
             .links
             .get(&peer)?
-            .first()
+            .last()
             .map(|link| link.connection.clone())
     }
 
-    /// Sends to each linked peer once.
+    /// Sends to each linked peer once, by its newest link: an older one may be of a process that is gone.
     pub(super) fn publish(&self, message: &Wire) {
         let frame = match frame(message) {
             Ok(frame) => frame,
@@ -179,7 +193,7 @@ impl Hub {
             }
         };
         for (peer, links) in &self.state().links {
-            let Some(link) = links.first() else { continue };
+            let Some(link) = links.last() else { continue };
             if let Err(mpsc::error::TrySendError::Full(_)) = link.queue.try_send(frame.clone()) {
                 warn!(%peer, "validator takes its messages too slowly, disconnected");
                 link.connection.close();

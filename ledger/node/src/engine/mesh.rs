@@ -3,7 +3,7 @@
 //! On a connection either side opens one stream of messages, and one stream for each request for blocks. A stream begins
 //! with an [`Opening`].
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use arc_malachitebft_app_channel::app::{
     engine::network::NetworkEvent,
@@ -19,8 +19,8 @@ use ledger::encoding::MAX_BLOCK;
 use peer_link::{Backoff, Connection, Endpoint, LinkError, PeerAddress, PeerId, Stream, protocol};
 use tokio::{
     io::AsyncWriteExt,
-    sync::mpsc,
-    task::JoinSet,
+    sync::{Mutex, mpsc, watch},
+    task::{AbortHandle, JoinSet},
     time::{sleep, timeout},
 };
 use tracing::debug;
@@ -34,9 +34,9 @@ use super::{
 /// Connections that the endpoint accepted and the engine has not taken yet.
 const INCOMING: usize = 32;
 /// Longest message in bytes: a certificate of all validators, or a piece of a block with its frame.
-const MAX_MESSAGE: usize = 128 << 10;
+pub(super) const MAX_MESSAGE: usize = 128 << 10;
 /// Longest opening in bytes.
-const MAX_OPENING: usize = 64;
+pub(super) const MAX_OPENING: usize = 64;
 /// Longest answer with committed blocks in bytes: what the host puts into one, its last block and certificates.
 const MAX_ANSWER: usize = 3 * MAX_BLOCK + (4 << 20);
 /// Streams that a validator may have open.
@@ -52,18 +52,22 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(3);
 
 /// What a stream is for.
 #[derive(Debug, BorshSerialize, BorshDeserialize)]
-enum Opening {
+pub(super) enum Opening {
     /// Messages follow, one a frame.
     Messages,
     /// Committed blocks from the first to the last height are asked for; one frame answers.
     Blocks(u64, u64),
 }
 
-/// How this validator reaches the others.
+/// Where peers are reached.
+pub type Addresses = BTreeMap<PeerId, PeerAddress>;
+
+/// How this validator reaches the others. Clones share the connections that come in; one engine at a time uses it.
+#[derive(Debug, Clone)]
 pub struct Mesh {
     endpoint: Endpoint,
-    peers: Vec<PeerAddress>,
-    incoming: mpsc::Receiver<Connection>,
+    addresses: watch::Receiver<Addresses>,
+    incoming: Arc<Mutex<mpsc::Receiver<Connection>>>,
 }
 
 /// Takes the connections of [`protocol::CONSENSUS`] that the endpoint accepts.
@@ -71,24 +75,19 @@ pub struct Mesh {
 pub struct MeshDoor(mpsc::Sender<Connection>);
 
 impl Mesh {
-    /// A mesh over `endpoint` with the validators at `peers`; itself among them is skipped. The door is to be given the
-    /// accepted connections.
+    /// A mesh over `endpoint` with those validators whose addresses are known. The door is to be given the accepted
+    /// connections.
     #[must_use]
-    pub fn new(endpoint: Endpoint, mut peers: Vec<PeerAddress>) -> (Self, MeshDoor) {
-        peers.retain(|peer| peer.id() != endpoint.id());
+    pub fn new(endpoint: Endpoint, addresses: watch::Receiver<Addresses>) -> (Self, MeshDoor) {
         let (door, incoming) = mpsc::channel(INCOMING);
         (
             Self {
                 endpoint,
-                peers,
-                incoming,
+                addresses,
+                incoming: Arc::new(Mutex::new(incoming)),
             },
             MeshDoor(door),
         )
-    }
-
-    pub(super) fn peers(&self) -> BTreeSet<PeerId> {
-        self.peers.iter().map(PeerAddress::id).collect()
     }
 }
 
@@ -103,16 +102,41 @@ impl MeshDoor {
 
 /// Keeps the links until it is aborted.
 pub(super) async fn run(hub: Arc<Hub>, mut mesh: Mesh) {
+    let mut dialled: BTreeMap<PeerId, (PeerAddress, AbortHandle)> = BTreeMap::new();
+    let mut members = hub.members();
     let mut links = JoinSet::new();
-    for peer in mesh.peers {
-        links.spawn(keep_dialling(Arc::clone(&hub), mesh.endpoint.clone(), peer));
-    }
+    // One that was used before has ended.
+    let mut incoming = mesh.incoming.lock().await;
     loop {
+        let wanted: Addresses = {
+            let (members, addresses) = (members.borrow_and_update(), mesh.addresses.borrow_and_update());
+            let is_wanted = |peer: &PeerId| *peer != mesh.endpoint.id() && members.contains(peer);
+            addresses
+                .iter()
+                .filter(|(peer, _)| is_wanted(peer))
+                .map(|(peer, at)| (*peer, at.clone()))
+                .collect()
+        };
+        dialled.retain(|peer, (address, dialling)| {
+            let stays = wanted.get(peer) == Some(address);
+            if !stays {
+                dialling.abort();
+            }
+            stays
+        });
+        for (peer, address) in wanted {
+            dialled.entry(peer).or_insert_with(|| {
+                let dialling = keep_dialling(Arc::clone(&hub), mesh.endpoint.clone(), address.clone());
+                (address, links.spawn(dialling))
+            });
+        }
         tokio::select! {
-            Some(connection) = mesh.incoming.recv() => {
+            Some(connection) = incoming.recv() => {
                 links.spawn(serve(Arc::clone(&hub), connection));
             }
             Some(_) = links.join_next() => {}
+            Ok(()) = members.changed() => {}
+            Ok(()) = mesh.addresses.changed() => {}
             else => break,
         }
     }

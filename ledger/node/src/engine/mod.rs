@@ -19,6 +19,7 @@
 mod assembly;
 mod bodies;
 mod codec;
+mod evidence;
 mod host;
 mod hub;
 mod mesh;
@@ -38,13 +39,13 @@ use arc_malachitebft_app_channel::{
         types::core::LinearTimeouts,
     },
 };
-use ledger::{Certificate, Hash, SigningKey, ValidatorSet};
+use ledger::{Certificate, Hash, SigningKey, ValidatorSet, body::Misconduct};
 use tokio::sync::oneshot;
 use tracing::info;
 
 pub use bodies::BodyError;
 pub use host::HostError;
-pub use mesh::{Mesh, MeshDoor};
+pub use mesh::{Addresses, Mesh, MeshDoor};
 
 use types::Chain;
 
@@ -86,6 +87,12 @@ pub trait Application: Send + 'static {
     /// # Errors
     /// When this machine fails; the engine then stops.
     fn commit(&mut self, bytes: &[u8], certificate: Certificate) -> Result<(), Self::Error>;
+
+    /// Takes note of validators that signed what excludes each other, seen since the last block.
+    ///
+    /// # Errors
+    /// When this machine fails; the engine then stops.
+    fn misbehaved(&mut self, proven: Vec<Misconduct>) -> Result<(), Self::Error>;
 
     /// A committed block and its certificate, for a validator that catches up.
     ///
@@ -135,6 +142,7 @@ impl Default for Timeouts {
 }
 
 /// What a validator runs with.
+#[derive(Debug, Clone)]
 pub struct EngineConfig {
     /// The chain's id: hash of its genesis.
     pub chain: Hash,

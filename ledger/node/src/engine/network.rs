@@ -64,7 +64,7 @@ impl Actor for Network {
     type Arguments = Option<Mesh>;
 
     async fn pre_start(&self, _: ActorRef<Msg<Chain>>, mesh: Option<Mesh>) -> Result<Running, ActorProcessingErr> {
-        let hub = Arc::new(Hub::new(mesh.as_ref().map(Mesh::peers).unwrap_or_default()));
+        let hub = Arc::new(Hub::new());
         let links = mesh.map(|mesh| tokio::spawn(mesh::run(Arc::clone(&hub), mesh)));
         Ok(Running { hub, links })
     }

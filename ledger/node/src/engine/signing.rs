@@ -17,17 +17,27 @@ use super::types::{Chain, Proposal, Vote};
 #[error("{0} are not used on this chain")]
 struct Unused(&'static str);
 
-/// The bytes of a vote, or none for a vote in no round.
-fn bytes_of_vote(chain: Hash, vote: &Vote) -> Option<Vec<u8>> {
-    let kind = match vote.kind {
+/// The step of a vote.
+pub(super) fn kind_of(kind: VoteType) -> VoteKind {
+    match kind {
         VoteType::Prevote => VoteKind::Prevote,
         VoteType::Precommit => VoteKind::Precommit,
-    };
+    }
+}
+
+/// The bytes of a vote, or none for a vote in no round.
+fn bytes_of_vote(chain: Hash, vote: &Vote) -> Option<Vec<u8>> {
     let block = match vote.block {
         NilOrVal::Nil => None,
         NilOrVal::Val(block) => Some(block.0),
     };
-    Some(vote_bytes(chain, kind, vote.height.0, vote.round.as_u32()?, block))
+    Some(vote_bytes(
+        chain,
+        kind_of(vote.kind),
+        vote.height.0,
+        vote.round.as_u32()?,
+        block,
+    ))
 }
 
 fn bytes_of_proposal(chain: Hash, proposal: &Proposal) -> Option<Vec<u8>> {

@@ -8,11 +8,20 @@ use std::{
     time::{Duration, Instant},
 };
 
+use arc_malachitebft_app_channel::app::types::{
+    SignedConsensusMsg,
+    core::{NilOrVal, VoteType},
+};
+use arc_malachitebft_signing::Signer as _;
 use ledger::{Certificate, Hash, SigningKey, Validator, ValidatorSet, hash::Domain};
-use peer_link::{Endpoint, LinkKey, PeerAddress, Protocols, Serving, protocol};
-use tokio::{sync::oneshot, task::JoinHandle, time::sleep};
+use peer_link::{Endpoint, LinkError, LinkKey, PeerAddress, Protocols, Serving, protocol};
+use tokio::{
+    sync::{oneshot, watch},
+    task::JoinHandle,
+    time::sleep,
+};
 
-use super::*;
+use super::{codec::Mirrored as _, hub::Wire, *};
 
 const CHAIN: Hash = Hash::from_bytes([5; 32]);
 const DIRECTORY: &str = "ENGINE_TEST_DIRECTORY";
@@ -45,6 +54,8 @@ struct Toy {
     unreadable: bool,
     /// What a commit takes besides writing.
     commit_takes: Duration,
+    /// Who was seen to sign twice.
+    misconduct: Vec<Misconduct>,
 }
 
 impl Toy {
@@ -60,6 +71,7 @@ impl Toy {
             next,
             unreadable: false,
             commit_takes: Duration::ZERO,
+            misconduct: Vec::new(),
             proposals: 0,
         }
     }
@@ -119,6 +131,11 @@ impl Application for Toy {
         file.sync_all()?;
         fs::rename(partial, path)?;
         self.next += 1;
+        Ok(())
+    }
+
+    fn misbehaved(&mut self, proven: Vec<Misconduct>) -> Result<(), io::Error> {
+        self.misconduct.extend(proven);
         Ok(())
     }
 
@@ -403,7 +420,8 @@ impl Node {
         let endpoint = Endpoint::bind(&LinkKey::from_seed(&[number; 32]), own.addresses()[0])
             .await
             .unwrap();
-        let (mesh, door) = Mesh::new(endpoint.clone(), addresses.to_vec());
+        let known: Addresses = addresses.iter().map(|peer| (peer.id(), peer.clone())).collect();
+        let (mesh, door) = Mesh::new(endpoint.clone(), watch::channel(known).1);
         let protocols = Protocols::new().with(protocol::CONSENSUS, move |connection| door.clone().handle(connection));
         let serving = endpoint.serve(protocols);
         let directory = directory.join(number.to_string());
@@ -504,4 +522,74 @@ async fn four_validators_outlive_one_and_let_it_catch_up_even_from_nothing() {
         blocks.windows(2).all(|pair| pair[0] == pair[1]),
         "all have the same blocks"
     );
+}
+
+/// Signs prevotes for nothing and for something at every round that it hears of, and tells them to a validator.
+async fn tell_both(endpoint: Endpoint, to: PeerAddress, number: u8) -> Result<(), LinkError> {
+    let connection = endpoint.dial(&to, protocol::CONSENSUS).await.unwrap();
+    let mut out = connection.open().await?;
+    out.send(&mesh::Opening::Messages, mesh::MAX_OPENING).await?;
+    let mut messages = connection.accept().await?;
+    messages.receive::<mesh::Opening>(mesh::MAX_OPENING).await?;
+    let signing = signing::Signing {
+        chain: CHAIN,
+        key: key(number),
+    };
+    while let Some(message) = messages.receive::<Wire>(mesh::MAX_MESSAGE).await? {
+        let Wire::Consensus(mirror) = message else { continue };
+        let heard = match SignedConsensusMsg::restore(mirror).unwrap() {
+            SignedConsensusMsg::Proposal(proposal) => proposal.message,
+            SignedConsensusMsg::Vote(_) => continue,
+        };
+        for block in [NilOrVal::Nil, NilOrVal::Val(heard.block)] {
+            let vote = types::Vote {
+                kind: VoteType::Prevote,
+                height: heard.height,
+                round: heard.round,
+                block,
+                voter: types::Address(key(number).public()),
+            };
+            let signed = SignedConsensusMsg::Vote(signing.sign_vote(vote).await.unwrap());
+            out.send(&Wire::Consensus(signed.mirror()), mesh::MAX_MESSAGE).await?;
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_votes_twice_is_named_with_proof() {
+    let directory = tempfile::tempdir().unwrap();
+    let addresses = addresses();
+    let mut nodes = Vec::new();
+    for number in 1..COUNT {
+        nodes.push(Node::start(number, directory.path(), &addresses).await);
+    }
+    let endpoint = Endpoint::bind(
+        &LinkKey::from_seed(&[COUNT; 32]),
+        addresses[usize::from(COUNT) - 1].addresses()[0],
+    )
+    .await
+    .unwrap();
+    let liars: Vec<_> = (1..COUNT)
+        .map(|number| {
+            tokio::spawn(tell_both(
+                endpoint.clone(),
+                addresses[usize::from(number) - 1].clone(),
+                COUNT,
+            ))
+        })
+        .collect();
+    reach(&nodes, 12).await;
+    liars.iter().for_each(JoinHandle::abort);
+    let mut proven = Vec::new();
+    for node in nodes {
+        let toy = node.stop().await;
+        check_chain(&toy);
+        proven.extend(toy.misconduct);
+    }
+    assert!(!proven.is_empty(), "nobody saw it");
+    for misconduct in proven {
+        assert_eq!(misconduct.validator, key(COUNT).public());
+        misconduct.check(CHAIN).unwrap();
+    }
 }
