@@ -9,7 +9,9 @@ mod build;
 mod ci;
 mod console;
 mod demo_image;
+mod devnet;
 mod image_command;
+mod interrupt;
 mod iso;
 mod packages;
 mod process;
@@ -48,6 +50,8 @@ enum Command {
     DemoImage(demo_image::Arguments),
     /// Start a chain, two bots and a node in QEMU, and run a workload on it.
     Run(run::Arguments),
+    /// Run a chain of several validators on this computer.
+    Devnet(devnet::Arguments),
     /// Pass every test.
     Test(test::Arguments),
     /// Do what CI does: format, lints, licences, documentation, tests.
@@ -76,6 +80,7 @@ fn perform(command: Command) -> Result<()> {
         Command::Image(arguments) => image_command::run(&workspace, &arguments),
         Command::DemoImage(arguments) => demo_image::run(&workspace, &arguments),
         Command::Run(arguments) => run::run(&workspace, &arguments),
+        Command::Devnet(arguments) => devnet::run(&workspace, &arguments),
         Command::Test(arguments) => test::run(&workspace, &arguments),
         Command::Ci(arguments) => ci::run(&workspace, &arguments),
         Command::Bench(arguments) => bench::run(&workspace, &arguments),

@@ -1,5 +1,6 @@
 //! A 3bot: its home, its daemon, and what its command line answers.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -50,6 +51,13 @@ impl Bot {
         ];
         bot.run(&words)?;
         Ok(bot)
+    }
+
+    /// Writes its entity's record into a file in `directory`, for a genesis.
+    pub(super) fn entity_in(&self, directory: &Path) -> Result<PathBuf> {
+        let file = directory.join(format!("{}.json", self.name()));
+        fs::write(&file, self.run(&["entity"])?).with_context(|| format!("write {}", file.display()))?;
+        Ok(file)
     }
 
     /// Says on which chain it is.

@@ -24,7 +24,7 @@ mod program;
 mod programs;
 mod stage;
 mod tunnel;
-mod validator;
+mod validators;
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
@@ -41,8 +41,7 @@ pub use node::{LINK, Node, NodeOptions, NodeWithoutPower};
 pub use programs::Programs;
 pub use stage::Stage;
 pub use tunnel::Tunnel;
-
-use validator::Validator;
+pub use validators::{Validators, homes};
 
 /// The host as QEMU's own network shows it to a machine.
 pub const HOST: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 2, 2));
@@ -57,7 +56,7 @@ pub struct Grid {
     directory: PathBuf,
     farmer: Bot,
     customer: Bot,
-    validator: Validator,
+    validators: Validators,
 }
 
 impl Grid {
@@ -70,9 +69,11 @@ impl Grid {
         let directory = directory.canonicalize().context("find the grid's directory")?;
         let mut farmer = Bot::init(programs, &directory, "farmer")?;
         let mut customer = Bot::init(programs, &directory, "customer")?;
-        let validator = Validator::start(programs, &directory, &[(&customer, CUSTOMER_TOKENS)])?;
+        let owner = customer.entity_in(&directory)?;
+        let owner = format!("{}={CUSTOMER_TOKENS}", owner.display());
+        let validators = Validators::start(programs, &directory, &[0], &[owner])?;
         for bot in [&mut farmer, &mut customer] {
-            bot.join(validator.chain(), validator.peer())?;
+            bot.join(validators.chain(), validators.peer())?;
             bot.serve()?;
         }
         Ok(Self {
@@ -80,7 +81,7 @@ impl Grid {
             directory,
             farmer,
             customer,
-            validator,
+            validators,
         })
     }
 
@@ -105,13 +106,13 @@ impl Grid {
     /// Hash of the chain's genesis.
     #[must_use]
     pub fn chain(&self) -> &str {
-        self.validator.chain()
+        self.validators.chain()
     }
 
     /// The validator's address on this computer, `KEY@IP:PORT`.
     #[must_use]
     pub fn peer(&self) -> &str {
-        self.validator.peer()
+        self.validators.peer()
     }
 
     /// The farmer's 3bot.
@@ -132,7 +133,7 @@ impl Grid {
     /// If it cannot be made, started or does not get ready. The error has what it said.
     pub fn add_farmer(&self, name: &str) -> Result<Bot> {
         let mut farmer = Bot::init(&self.programs, &self.directory, name)?;
-        farmer.join(self.validator.chain(), self.validator.peer())?;
+        farmer.join(self.validators.chain(), self.validators.peer())?;
         farmer.serve()?;
         Ok(farmer)
     }
@@ -175,6 +176,6 @@ impl Grid {
     /// # Errors
     /// As [`Self::boot_node`].
     pub fn boot_node_of(&self, farmer: &Bot, options: &NodeOptions) -> Result<Node> {
-        Node::boot(&self.directory, farmer, &self.validator.peer_from(HOST)?, options)
+        Node::boot(&self.directory, farmer, &self.validators.peer_from(HOST)?, options)
     }
 }

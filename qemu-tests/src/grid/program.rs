@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::ChildStdout;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -60,6 +60,17 @@ impl Program {
         match self.line(Instant::now() + limit)? {
             Some(line) => Ok(line),
             None => bail!("{} ended\n{}", self.name, self.said()),
+        }
+    }
+
+    /// Whether it has ended, or closed its output. Lines that nobody has read are gone.
+    pub(super) fn has_ended(&self) -> bool {
+        loop {
+            match self.lines.try_recv() {
+                Ok(_) => {}
+                Err(TryRecvError::Empty) => return false,
+                Err(TryRecvError::Disconnected) => return true,
+            }
         }
     }
 

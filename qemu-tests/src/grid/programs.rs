@@ -45,6 +45,12 @@ impl Programs {
         Self::find(&zos_directory().join(BUILT))
     }
 
+    /// The validators' program, for people to run themselves.
+    #[must_use]
+    pub fn ledgerd(&self) -> &Path {
+        &self.ledgerd
+    }
+
     /// The bots' program, for people to run themselves.
     #[must_use]
     pub fn threebot(&self) -> &Path {

@@ -1,7 +1,6 @@
 //! `cargo xtask run`: the whole of it on one computer, from nothing to the first answer of a workload.
 
 mod demo;
-mod interrupt;
 mod stages;
 
 use std::path::{Path, PathBuf};
@@ -12,10 +11,10 @@ use image::{Flavour, Profile};
 use qemu_tests::Firmware;
 use qemu_tests::grid::Programs;
 
+use crate::interrupt::{Heard, Listener};
 use crate::workspace::Workspace;
 use crate::{build, console, iso, run_directory};
 use demo::{Demo, Sources};
-use interrupt::{Heard, Listener};
 use stages::{Shown, Stages};
 
 /// Options of the command.

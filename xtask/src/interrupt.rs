@@ -9,7 +9,7 @@ use signal_hook::iterator::Signals;
 
 /// What was heard.
 #[derive(Debug)]
-pub(super) enum Heard<T> {
+pub(crate) enum Heard<T> {
     /// The work is done.
     Done(T),
     /// Somebody wants an end.
@@ -18,14 +18,14 @@ pub(super) enum Heard<T> {
 
 /// Hears of the end of work, and of interrupts.
 #[derive(Debug)]
-pub(super) struct Listener<T> {
+pub(crate) struct Listener<T> {
     sender: Sender<Heard<T>>,
     heard: Receiver<Heard<T>>,
 }
 
 impl<T: Send + 'static> Listener<T> {
     /// From now on interrupts no longer end the process by themselves.
-    pub(super) fn new() -> Result<Self> {
+    pub(crate) fn new() -> Result<Self> {
         let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).context("listen for interrupts")?;
         let (sender, heard) = channel();
         let interrupted = sender.clone();
@@ -44,7 +44,7 @@ impl<T: Send + 'static> Listener<T> {
     }
 
     /// Does work beside, so that an interrupt is heard meanwhile.
-    pub(super) fn work(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<()> {
+    pub(crate) fn work(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<()> {
         let done = self.sender.clone();
         thread::Builder::new()
             .name("work".into())
@@ -58,7 +58,7 @@ impl<T: Send + 'static> Listener<T> {
     }
 
     /// Waits for the next thing to be heard.
-    pub(super) fn wait(&self) -> Result<Heard<T>> {
+    pub(crate) fn wait(&self) -> Result<Heard<T>> {
         self.heard.recv().context("wait for the work's end")
     }
 }
