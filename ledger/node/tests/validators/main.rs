@@ -3,7 +3,10 @@
 
 mod charter;
 mod liars;
+mod link;
+mod links;
 mod network;
+mod space;
 
 use std::time::Duration;
 

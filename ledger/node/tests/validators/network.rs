@@ -1,4 +1,4 @@
-//! Several validators as processes on loopback.
+//! Several validators as processes on loopback, or each in a space of its own with links between them.
 
 use std::{
     collections::BTreeMap,
@@ -6,6 +6,7 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -22,6 +23,11 @@ use ledger_node::{Database, Home, InitOptions, Introduction};
 use peer_link::{Connections, Endpoint, LinkKey, PeerAddress, protocol};
 use tempfile::TempDir;
 
+use crate::{
+    link::{Faults, Link},
+    space::Space,
+};
+
 /// Longest wait for anything that is to happen.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Pause between looks.
@@ -37,13 +43,22 @@ pub(crate) struct Network {
     pub(crate) chain: Hash,
     pub(crate) members: Vec<Member>,
     endpoint: Endpoint,
+    /// Between each two, the lower number first, where they are apart.
+    links: BTreeMap<(usize, usize), Link>,
+    /// From here to each, without faults, where they are apart.
+    doors: Vec<Link>,
 }
 
 /// One of them.
 pub(crate) struct Member {
     home: PathBuf,
     listen: SocketAddr,
+    /// Its address from here.
     peer: PeerAddress,
+    /// Where it runs; absent: here.
+    space: Option<Arc<Space>>,
+    /// The others as it reaches them, if not at their own addresses.
+    others: Vec<PeerAddress>,
     process: Option<Child>,
     client: Option<ChainClient>,
 }
@@ -103,6 +118,8 @@ impl Network {
                 home,
                 listen,
                 peer: introduction.peer,
+                space: None,
+                others: vec![],
                 process: None,
                 client: None,
             });
@@ -130,6 +147,46 @@ impl Network {
             endpoint: Endpoint::bind(&LinkKey::from_seed(&[99; 32]), ([127, 0, 0, 1], 0).into())
                 .await
                 .unwrap(),
+            links: BTreeMap::new(),
+            doors: Vec::new(),
+        }
+    }
+
+    /// Founds a chain of `count` validators that reach each other by links alone; none runs yet.
+    pub(crate) async fn found_apart(count: usize) -> Self {
+        let mut network = Self::found(count).await;
+        let spaces: Vec<Arc<Space>> = (0..count).map(|_| Arc::new(Space::new())).collect();
+        for (member, space) in network.members.iter_mut().zip(&spaces) {
+            let mut door = Link::new(0);
+            let here = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+            let way = door.open(here, space, member.listen);
+            member.peer = PeerAddress::new(member.peer.id(), vec![way]).unwrap();
+            member.space = Some(Arc::clone(space));
+            network.doors.push(door);
+        }
+        for (a, b) in (0..count).flat_map(|b| (0..b).map(move |a| (a, b))) {
+            let mut link = Link::new(u64::try_from(a * count + b).unwrap());
+            for (from, to) in [(a, b), (b, a)] {
+                let way = link.open(spaces[from].socket(), &spaces[to], network.members[to].listen);
+                let by_link = PeerAddress::new(network.members[to].peer.id(), vec![way]).unwrap();
+                network.members[from].others.push(by_link);
+            }
+            network.links.insert((a, b), link);
+        }
+        network
+    }
+
+    /// The link between two validators that are apart.
+    pub(crate) fn link(&self, a: usize, b: usize) -> &Link {
+        &self.links[&(a.min(b), a.max(b))]
+    }
+
+    /// Sets the faults of all links of these validators.
+    pub(crate) fn weather(&self, members: &[usize], faults: Faults) {
+        for ((a, b), link) in &self.links {
+            if members.contains(a) || members.contains(b) {
+                link.set(faults);
+            }
         }
     }
 
@@ -144,8 +201,15 @@ impl Network {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ledgerd"));
         command.args(["run", "--listen", &member.listen.to_string(), "--dir"]);
         command.arg(&member.home);
+        for other in &member.others {
+            command.args(["--peer", &other.to_string()]);
+        }
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        member.process = Some(command.spawn().unwrap());
+        let process = match &member.space {
+            Some(space) => space.enter(|| command.spawn()),
+            None => command.spawn(),
+        };
+        member.process = Some(process.unwrap());
     }
 
     pub(crate) fn start_all(&mut self) {
@@ -170,6 +234,8 @@ impl Network {
             home,
             listen,
             peer: introduction.peer,
+            space: None,
+            others: vec![],
             process: None,
             client: None,
         });
@@ -191,6 +257,8 @@ impl Network {
             home,
             listen,
             peer,
+            space: None,
+            others: vec![],
             process: None,
             client: None,
         });
