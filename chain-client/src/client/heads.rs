@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     ClientError, Reason,
-    protocol::{Answer, MAX_ANSWER, PAGE, Request},
+    protocol::{Answer, MAX_ANSWER, Request},
 };
 
 /// Rounds of handover pages before a peer is given up as endless.
@@ -38,7 +38,8 @@ impl ChainClient {
             let Answer::Head { handovers, head } = answer else {
                 return Err(unexpected(answer));
             };
-            let more = handovers.len() >= PAGE;
+            // A page that is full ends with its last handover as the head.
+            let more = handovers.last().is_some_and(|last| last.header == head.header);
             for handover in handovers.iter().filter(|handover| handover.header.height > after) {
                 self.advance(handover)?;
             }
@@ -123,6 +124,10 @@ impl ChainClient {
                 // A handover lies between.
                 Err(Reason::Lied(LightError::WrongValidatorSet { .. })) => {
                     self.sync_with(connection).await?;
+                    match self.advance(&head) {
+                        Ok(()) | Err(Reason::Lied(LightError::StaleHead { .. })) => announced = height,
+                        Err(reason) => return Err(reason),
+                    }
                 }
                 Err(reason) => return Err(reason),
             }

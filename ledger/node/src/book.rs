@@ -11,13 +11,13 @@ use std::{
 
 use chain_client::protocol::{Answer, DEADLINE, MAX_ANSWER, Request};
 use ledger::{ValidatorSet, consensus::MAX_VALIDATORS};
-use peer_link::{Connections, PeerAddress, PeerId};
+use peer_link::{Backoff, Connections, MAX_ADDRESSES, PeerAddress, PeerId};
 use tokio::{sync::watch, task::JoinSet, time::sleep};
 use tracing::debug;
 
 use crate::{engine::Addresses, node::Ledger};
 
-/// Pause between rounds of asking while the address of a validator is not known.
+/// First pause between rounds of asking while the address of a validator is not known; it grows with each.
 const SHORT_PAUSE: Duration = Duration::from_secs(1);
 /// Pause between rounds otherwise: an address may change.
 const LONG_PAUSE: Duration = Duration::from_secs(30);
@@ -61,6 +61,11 @@ impl Book {
         self.addresses.borrow().values().cloned().collect()
     }
 
+    /// The own link.
+    pub(crate) fn own(&self) -> PeerId {
+        self.own.id()
+    }
+
     /// The address of one of them.
     pub(crate) fn address(&self, peer: PeerId) -> Option<PeerAddress> {
         self.addresses.borrow().get(&peer).cloned()
@@ -88,6 +93,8 @@ impl Book {
             if sources.get(&id).is_some_and(|known| *known > source) {
                 continue;
             }
+            let known = self.address(id).filter(|_| source == Source::Others);
+            let peer = known.map_or_else(|| peer.clone(), |known| united(&known, &peer));
             sources.insert(id, source);
             self.addresses.send_if_modified(|addresses| {
                 let is_new = addresses.get(&id) != Some(&peer);
@@ -120,8 +127,24 @@ impl Book {
     }
 }
 
+/// All places where a peer is said to be, as many as an address holds: whoever lies first keeps nobody's truth out but by
+/// filling it.
+fn united(known: &PeerAddress, told: &PeerAddress) -> PeerAddress {
+    let mut addresses = known.addresses().to_vec();
+    addresses.extend(
+        told.addresses()
+            .iter()
+            .filter(|address| !known.addresses().contains(address)),
+    );
+    addresses.truncate(MAX_ADDRESSES);
+    PeerAddress::new(known.id(), addresses).unwrap_or_else(|_| known.clone())
+}
+
 /// Asks all who are known for the addresses of the others, and tells them the own one, again and again.
 pub(crate) async fn acquaint(book: &Book, ledger: &Ledger, links: &Connections) {
+    // One that never runs is asked for less and less often.
+    let mut pauses = Backoff::new(SHORT_PAUSE, LONG_PAUSE);
+    let mut set = ledger.validators();
     loop {
         let mut asked = JoinSet::new();
         for peer in book.peers() {
@@ -132,10 +155,15 @@ pub(crate) async fn acquaint(book: &Book, ledger: &Ledger, links: &Connections) 
                 book.learn(peer, told, &ledger.validators());
             }
         }
-        let pause = if book.is_complete(&ledger.validators()) {
+        let now = ledger.validators();
+        if now != set {
+            pauses.succeeded();
+            set = now;
+        }
+        let pause = if book.is_complete(&set) {
             LONG_PAUSE
         } else {
-            SHORT_PAUSE
+            pauses.failed()
         };
         sleep(pause).await;
     }
@@ -192,6 +220,15 @@ mod tests {
         let port = |seed| book.address(id(seed)).map(|peer| peer.addresses()[0].port());
         book.learn(id(2), vec![peer(3, 30), peer(1, 99), peer(9, 9)], &set);
         assert_eq!((port(3), port(1), port(9)), (Some(30), None, None));
+        book.learn(id(4), vec![peer(3, 33)], &set);
+        let said: Vec<u16> = book
+            .address(id(3))
+            .unwrap()
+            .addresses()
+            .iter()
+            .map(|at| at.port())
+            .collect();
+        assert_eq!(said, [30, 33], "what others say of it may be true or not");
         book.learn(id(3), vec![peer(3, 31), peer(2, 77)], &set);
         assert_eq!((port(3), port(2)), (Some(31), Some(2)));
         book.learn(id(2), vec![peer(3, 32), peer(2, 78)], &set);

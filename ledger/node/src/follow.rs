@@ -6,7 +6,7 @@ use chain_client::protocol::{Answer, BLOCK_WAIT, DEADLINE, MAX_BLOCKS, Request};
 use error_line::with_causes;
 use ledger::{Block, Certificate, ValidatorSet, consensus::CertificateError};
 use peer_link::{Connections, DialError, LinkError, PeerAddress};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
 use crate::{
@@ -16,6 +16,11 @@ use crate::{
 
 /// Pause after no peer had anything.
 const PAUSE: Duration = Duration::from_secs(1);
+
+/// Most blocks that are taken from one peer before the next one is asked.
+const VISIT_BLOCKS: usize = 256;
+/// Longest time that one peer is asked again before the next one is.
+const VISIT: Duration = Duration::from_secs(10);
 
 /// Why one peer was no help.
 #[derive(Debug, thiserror::Error)]
@@ -40,7 +45,7 @@ enum PeerError {
 }
 
 /// Appends what peers have, one peer after the other, until the validators are `until` or this machine fails. A peer that is
-/// no help, or has nothing new, is left for the next one.
+/// no help, has nothing new or takes long is left for the next one.
 pub(crate) async fn follow(
     ledger: &Arc<Ledger>,
     links: &Connections,
@@ -50,7 +55,7 @@ pub(crate) async fn follow(
     info!("not a validator: the chain is followed");
     loop {
         for peer in book.peers() {
-            helped(&peer, keep_up(ledger, links, &peer, BLOCK_WAIT, &until).await)?;
+            visit(ledger, links, &peer, BLOCK_WAIT, &until).await?;
             // No block is appended here any more once somebody else may do so.
             if until(&ledger.validators()) {
                 return Ok(());
@@ -60,13 +65,18 @@ pub(crate) async fn follow(
     }
 }
 
-/// Appends what peers have, each asked once.
+/// Appends what peers have, in rounds, until in one of them none had more than a visit's fill.
 pub(crate) async fn catch_up(ledger: &Arc<Ledger>, links: &Connections, book: &Book) -> Result<(), LedgerError> {
     info!("others are ahead: the chain is followed until it is level");
-    for peer in book.peers() {
-        helped(&peer, keep_up(ledger, links, &peer, Duration::ZERO, &|_| false).await)?;
+    loop {
+        let mut most = 0;
+        for peer in book.peers() {
+            most = most.max(visit(ledger, links, &peer, Duration::ZERO, &|_| false).await?);
+        }
+        if most < VISIT_BLOCKS {
+            return Ok(());
+        }
     }
-    Ok(())
 }
 
 /// Waits until no block has come for `patience` while a peer has the next one. Whoever was away when others removed it from the
@@ -95,16 +105,6 @@ async fn is_ahead(ledger: &Ledger, links: &Connections, peer: &PeerAddress) -> b
     first.is_some_and(|(block, certificate)| ledger.check_next(&block, &certificate).is_ok())
 }
 
-/// Says why a peer was no help, unless this machine is the reason.
-fn helped(peer: &PeerAddress, result: Result<(), PeerError>) -> Result<(), LedgerError> {
-    match result {
-        Ok(()) | Err(PeerError::Dial(DialError::BackingOff { .. })) => {}
-        Err(PeerError::Own(error)) => return Err(error),
-        Err(error) => warn!(peer = %peer.id(), "{}", with_causes(&error)),
-    }
-    Ok(())
-}
-
 async fn fetch(
     links: &Connections,
     peer: &PeerAddress,
@@ -121,15 +121,34 @@ async fn fetch(
     }
 }
 
-/// Appends a peer's blocks until it has no further one, or the validators are `until`.
-async fn keep_up(
+/// Appends some of a peer's blocks. Returns how many; why it was no help is said, unless this machine is the reason.
+async fn visit(
     ledger: &Arc<Ledger>,
     links: &Connections,
     peer: &PeerAddress,
     wait: Duration,
     until: &impl Fn(&ValidatorSet) -> bool,
+) -> Result<usize, LedgerError> {
+    let mut appended = 0;
+    match append_from(ledger, links, peer, wait, until, &mut appended).await {
+        Ok(()) | Err(PeerError::Dial(DialError::BackingOff { .. })) => {}
+        Err(PeerError::Own(error)) => return Err(error),
+        Err(error) => warn!(peer = %peer.id(), "{}", with_causes(&error)),
+    }
+    Ok(appended)
+}
+
+/// Appends a peer's blocks until it has no further one, the visit is over, or the validators are `until`.
+async fn append_from(
+    ledger: &Arc<Ledger>,
+    links: &Connections,
+    peer: &PeerAddress,
+    wait: Duration,
+    until: &impl Fn(&ValidatorSet) -> bool,
+    appended: &mut usize,
 ) -> Result<(), PeerError> {
-    loop {
+    let began = Instant::now();
+    while *appended < VISIT_BLOCKS && began.elapsed() < VISIT {
         let after = ledger.next_height().map_err(|error| PeerError::Own(error.into()))? - 1;
         let blocks = fetch(links, peer, after, wait).await?;
         if blocks.is_empty() {
@@ -140,7 +159,7 @@ async fn keep_up(
             let adopted = tokio::task::spawn_blocking(move || appending.adopt(block, certificate)).await;
             // A panic of that thread is one of this program, which ends by it.
             match adopted.expect("the thread that appends a block does not panic") {
-                Ok(()) => {}
+                Ok(()) => *appended += 1,
                 Err(AdoptError::NotNext) => return Err(PeerError::OffTopic),
                 Err(AdoptError::Certificate(source)) => return Err(PeerError::Certificate { height, source }),
                 Err(AdoptError::Ledger(error)) => return Err(PeerError::Own(error)),
@@ -150,4 +169,5 @@ async fn keep_up(
             }
         }
     }
+    Ok(())
 }

@@ -3,8 +3,11 @@
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use ledger::Hash;
-use peer_link::{BindError, Connections, Endpoint, PeerAddress, Protocols, protocol};
-use tokio::{sync::watch, task::JoinHandle};
+use peer_link::{BindError, Connections, Endpoint, PeerAddress, Protocols, Shares, protocol};
+use tokio::{
+    sync::{Semaphore, watch},
+    task::JoinHandle,
+};
 
 use crate::{
     Clock, Database, DatabaseError, Home, HomeError, Ledger,
@@ -15,6 +18,9 @@ use crate::{
     relay::Relay,
     serve::{Source, serve},
 };
+
+/// Answers with blocks that may be under way; each takes some megabytes until it is sent.
+const BLOCK_ANSWERS: usize = 8;
 
 /// What a validator runs with.
 #[derive(Debug, Clone)]
@@ -109,6 +115,7 @@ pub async fn run(options: RunOptions) -> Result<Running, RunError> {
     let book = Arc::new(Book::new(address.clone(), configured));
     let source = Arc::new(Source {
         ledger: Arc::clone(&ledger),
+        block_answers: (Semaphore::new(BLOCK_ANSWERS), Shares::new(1)),
         relay: Relay::new(links.clone(), Arc::clone(&book)),
         book: Arc::clone(&book),
     });

@@ -52,8 +52,10 @@ impl Member {
         while matches!(stop.has_changed(), Ok(false)) {
             if self.votes(&self.ledger.validators()) {
                 if self.vote(stop).await? == Left::Behind {
-                    let caught_up = catch_up(&self.ledger, &self.links, &self.book).await;
-                    caught_up.map_err(RunError::Follow)?;
+                    tokio::select! {
+                        ended = catch_up(&self.ledger, &self.links, &self.book) => ended.map_err(RunError::Follow)?,
+                        () = stopped(stop) => {}
+                    }
                 }
             } else {
                 let votes = |set: &ValidatorSet| self.votes(set);
@@ -70,15 +72,15 @@ impl Member {
     async fn vote(&self, stop: &watch::Receiver<()>) -> Result<Left, EngineError> {
         tokio::select! {
             () = clock_is_right(&self.ledger) => {}
-            () = stopped(stop) => return Ok(Left::Told),
+            () = stopped(stop) => return Ok(Left::Stopped),
         }
         let mut sets = self.ledger.validator_sets();
-        let mut left = Left::Told;
+        let mut left = Left::Stopped;
         let until = async {
             left = tokio::select! {
-                () = stopped(stop) => Left::Told,
+                () = stopped(stop) => Left::Stopped,
                 // The sender lives as long as the ledger.
-                _ = sets.wait_for(|set| !self.votes(set)) => Left::Told,
+                _ = sets.wait_for(|set| !self.votes(set)) => Left::Removed,
                 () = left_behind(&self.ledger, &self.links, &self.book, self.patience()) => Left::Behind,
             };
         };
@@ -99,8 +101,10 @@ impl Member {
 /// Why a validator left consensus.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Left {
-    /// It was told to stop, or is no validator any more.
-    Told,
+    /// It was told to stop.
+    Stopped,
+    /// It is no validator any more.
+    Removed,
     /// Others have blocks that it does not hear of.
     Behind,
 }

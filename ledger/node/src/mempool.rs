@@ -3,9 +3,9 @@
 //! They cost nothing, so whoever wants can fill the room and the blocks. What a contract that runs needs in time has room
 //! and comes into a block whatever else waits; identities, which everybody can make without end, come last.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use ledger::{Hash, Id, Operation, SignedTransaction};
+use ledger::{Block, Hash, Id, Operation, SignedTransaction, Transaction};
 
 /// Most transactions that wait.
 pub(crate) const MAX_WAITING: usize = 10_000;
@@ -34,8 +34,7 @@ impl Class {
             | Operation::Report { .. }
             | Operation::Receipt { .. }
             | Operation::Cancel { .. }
-            | Operation::Decree(_)
-            | Operation::ReportMisconduct(_) => Self::Duty,
+            | Operation::Decree(_) => Self::Duty,
             Operation::CreateEntity(_) | Operation::JoinNode(_) => Self::Newcomer,
             _ => Self::Ordinary,
         }
@@ -67,6 +66,8 @@ pub(crate) enum Full {
 pub(crate) struct Mempool {
     waiting: VecDeque<(Hash, SignedTransaction)>,
     by_author: BTreeMap<Id, usize>,
+    /// What was passed on again since the last block.
+    passed_again: BTreeSet<Hash>,
 }
 
 impl Mempool {
@@ -138,9 +139,34 @@ impl Mempool {
         Ok(())
     }
 
-    /// Forgets transactions that stand in a block or are refused.
+    /// Whether a transaction that waits is to be passed on again: once until the next block.
+    pub(crate) fn pass_again(&mut self, hash: Hash) -> bool {
+        self.passed_again.insert(hash)
+    }
+
+    /// Forgets what a block has made void: what waits of its authors with nonces that they have used.
+    pub(crate) fn committed(&mut self, block: &Block) {
+        self.passed_again.clear();
+        let mut used: BTreeMap<Id, u64> = BTreeMap::new();
+        for signed in &block.transactions {
+            let highest = used.entry(signed.transaction.author).or_default();
+            *highest = (*highest).max(signed.transaction.nonce);
+        }
+        if !used.is_empty() {
+            self.keep(|_, transaction| {
+                used.get(&transaction.author)
+                    .is_none_or(|used| transaction.nonce > *used)
+            });
+        }
+    }
+
+    /// Forgets transactions that are refused.
     pub(crate) fn remove(&mut self, hashes: &[Hash]) {
-        self.waiting.retain(|(hash, _)| !hashes.contains(hash));
+        self.keep(|hash, _| !hashes.contains(&hash));
+    }
+
+    fn keep(&mut self, stays: impl Fn(Hash, &Transaction) -> bool) {
+        self.waiting.retain(|(hash, signed)| stays(*hash, &signed.transaction));
         self.by_author.clear();
         for (_, transaction) in &self.waiting {
             *self.by_author.entry(transaction.transaction.author).or_default() += 1;

@@ -66,7 +66,7 @@ pub enum LedgerError {
 /// Why a block of a peer is not appended.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AdoptError {
-    /// It is not the next one, or its certificate is another block's.
+    /// It is not the next one, or is not whole, or its certificate is another block's.
     #[error("not the next block with its certificate")]
     NotNext,
     /// Nobody vouches for it.
@@ -191,6 +191,11 @@ impl Ledger {
         self.database.hold(hash, sealed, peer, snapshot.head()?.time)
     }
 
+    /// Whether a transaction that waits is to be passed on to others again: once until the next block.
+    pub(crate) fn pass_again(&self, transaction: Hash) -> bool {
+        self.waiting().pass_again(transaction)
+    }
+
     /// The nonce of an author's next transaction, after those that wait.
     ///
     /// # Errors
@@ -285,7 +290,9 @@ impl Ledger {
     pub(crate) fn check_next(&self, block: &Block, certificate: &Certificate) -> Result<(), AdoptError> {
         let header = &block.header;
         let next = self.next_height().map_err(LedgerError::from)?;
-        if (header.height, certificate.height, certificate.block) != (next, next, header.id()) {
+        // The certificate vouches for the header, and the header for the transactions.
+        let whole = header.transactions == Block::transactions_hash(&block.transactions);
+        if !whole || (header.height, certificate.height, certificate.block) != (next, next, header.id()) {
             return Err(AdoptError::NotNext);
         }
         certificate
@@ -299,12 +306,11 @@ impl Ledger {
             apply_block(&snapshot, self.genesis(), &snapshot.head()?, &block)?
         };
         self.database.commit(&block, &certificate, &outcome)?;
-        let done: Vec<Hash> = block.transactions.iter().map(SignedTransaction::hash).collect();
-        if !done.is_empty() {
-            self.waiting().remove(&done);
+        self.waiting().committed(&block);
+        if !block.transactions.is_empty() {
             info!(
                 height = block.header.height,
-                transactions = done.len(),
+                transactions = block.transactions.len(),
                 records = outcome.records.len(),
                 "block"
             );
@@ -339,6 +345,7 @@ mod tests {
     use ledger::{
         Id, Operation, SigningKey, Timestamp, Tokens, Transaction, Validator,
         body::{Entity, Keys},
+        consensus::{CommitSignature, VoteKind, vote_bytes},
         genesis::{GenesisEntity, Issuance},
         text::Text,
     };
@@ -415,6 +422,79 @@ mod tests {
         assert!(matches!(full, Submission::Full(_)), "{full:?}");
         // What waits already is no second one.
         assert_eq!(ledger.submit(signed(&ledger, 0, 1)).unwrap(), Submission::Waits);
+    }
+
+    /// A block with its certificate, as the others give it to who follows.
+    fn decided(block: Block) -> (Block, Certificate) {
+        let (height, id) = (block.header.height, block.header.id());
+        let bytes = vote_bytes(block.header.chain, VoteKind::Precommit, height, 0, Some(id));
+        let signature = CommitSignature {
+            validator: key(9).public(),
+            signature: key(9).sign_bytes(&bytes),
+        };
+        let certificate = Certificate {
+            height,
+            round: 0,
+            block: id,
+            signatures: vec![signature],
+        };
+        (block, certificate)
+    }
+
+    #[test]
+    fn a_certified_header_with_other_transactions_is_the_peers_fault() {
+        let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (proposer, follower) = (ledger(&folder), ledger(&other));
+        proposer.submit(signed(&proposer, 0, 1)).unwrap();
+        let (block, certificate) = decided(proposer.propose().unwrap());
+        assert_eq!(block.transactions.len(), 1);
+        let mut emptied = block.clone();
+        emptied.transactions.clear();
+        let refused = follower.adopt(emptied, certificate.clone());
+        assert!(matches!(refused, Err(AdoptError::NotNext)), "{refused:?}");
+        let unsigned = Certificate {
+            signatures: vec![],
+            ..certificate.clone()
+        };
+        let refused = follower.adopt(block.clone(), unsigned);
+        assert!(matches!(refused, Err(AdoptError::Certificate(_))), "{refused:?}");
+        follower.adopt(block.clone(), certificate.clone()).unwrap();
+        let again = follower.adopt(block, certificate);
+        assert!(matches!(again, Err(AdoptError::NotNext)), "{again:?}");
+    }
+
+    #[test]
+    fn what_a_block_makes_void_waits_no_more_where_nobody_proposes() {
+        let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (proposer, follower) = (ledger(&folder), ledger(&other));
+        let one = signed(&proposer, 0, 1);
+        let author = one.transaction.author;
+        let twin = Transaction {
+            operation: Operation::Transfer {
+                to: author,
+                amount: Tokens::from_micro(2),
+            },
+            ..one.transaction.clone()
+        };
+        follower.submit(twin.sign(follower.genesis().hash(), &key(1))).unwrap();
+        follower.submit(signed(&follower, 1, 1)).unwrap();
+        proposer.submit(one).unwrap();
+        let (block, certificate) = decided(proposer.propose().unwrap());
+        follower.adopt(block, certificate).unwrap();
+        assert_eq!(follower.waiting().waits_of(author), 1, "what comes after it stays");
+    }
+
+    #[test]
+    fn what_is_brought_again_is_passed_on_once_a_block() {
+        let folder = tempfile::tempdir().unwrap();
+        let ledger = ledger(&folder);
+        let transaction = signed(&ledger, 0, 1);
+        ledger.submit(transaction.clone()).unwrap();
+        assert!(ledger.pass_again(transaction.hash()) && !ledger.pass_again(transaction.hash()));
+        let twin = tempfile::tempdir().unwrap();
+        let (block, certificate) = decided(self::ledger(&twin).propose().unwrap());
+        ledger.adopt(block, certificate).unwrap();
+        assert!(ledger.pass_again(transaction.hash()));
     }
 
     #[test]

@@ -13,8 +13,8 @@ use ledger::{
     store::Store as _,
     tree,
 };
-use peer_link::{Connection, Limits, LinkError, PeerId, Stream, serve_requests};
-use tokio::time::timeout;
+use peer_link::{Connection, Limits, LinkError, PeerId, Shares, Stream, serve_requests};
+use tokio::{sync::Semaphore, time::timeout};
 use tracing::warn;
 
 use crate::{
@@ -32,6 +32,8 @@ const LIMITS: Limits = Limits {
 /// What peers are answered from.
 #[derive(Debug)]
 pub(crate) struct Source {
+    /// Answers with blocks, the longest there are, that may be under way: in all, and to one peer.
+    pub(crate) block_answers: (Semaphore, Shares<PeerId>),
     /// The chain.
     pub(crate) ledger: Arc<Ledger>,
     /// The ways to the other validators.
@@ -53,11 +55,21 @@ async fn respond(source: Arc<Source>, request: Request, mut stream: Stream) -> R
         return watch(&source.ledger, stream).await;
     }
     if let Request::Blocks { after, wait_ms } = request {
+        let Some(_share) = source.block_answers.1.take(stream.peer()) else {
+            return send(&mut stream, &Answer::Unable("one request for blocks at a time".into())).await;
+        };
         let wait = Duration::from_millis(wait_ms.into()).min(BLOCK_WAIT);
         wait_for_block(&source.ledger, after, wait).await;
+        let _permit = source.block_answers.0.acquire().await;
+        return respond_at_once(&source, request, stream).await;
     }
+    respond_at_once(&source, request, stream).await
+}
+
+async fn respond_at_once(source: &Arc<Source>, request: Request, mut stream: Stream) -> Result<(), LinkError> {
     // Reading and checking is work for a processor and a disk, not for the tasks that wait on links.
     let peer = stream.peer();
+    let source = Arc::clone(source);
     let answer = tokio::task::spawn_blocking(move || answer(&source, peer, request)).await;
     let answer = match answer {
         Ok(Ok(answer)) => answer,
@@ -120,11 +132,20 @@ async fn watch(ledger: &Ledger, mut stream: Stream) -> Result<(), LinkError> {
 }
 
 impl Source {
-    /// Lets a transaction wait, and passes it on unless a validator brought it.
+    /// Lets a transaction wait, and passes it on unless a validator brought it. One that its author brings again is passed on
+    /// again, at most once a block: it may have been lost on the way.
     fn submit(&self, peer: PeerId, transaction: SignedTransaction) -> Result<Submission, DatabaseError> {
-        let submission = self.ledger.submit(transaction.clone())?;
         let validators = self.ledger.validators();
-        if submission == Submission::Taken && !validators.has_link(peer.as_bytes()) {
+        let passed_on = validators.has_link(peer.as_bytes());
+        let transaction = Arc::new(transaction);
+        let submission = self.ledger.submit(SignedTransaction::clone(&transaction))?;
+        let goes_on = match submission {
+            _ if passed_on => false,
+            Submission::Taken => true,
+            Submission::Waits => self.ledger.pass_again(transaction.hash()),
+            Submission::Refused(_) | Submission::Full(_) => false,
+        };
+        if goes_on {
             self.relay.pass(&transaction, &validators);
         }
         Ok(submission)
@@ -145,6 +166,9 @@ fn answer(source: &Source, peer: PeerId, request: Request) -> Result<Answer, Dat
             Submission::Refused(refusal) => Answer::Refused(refusal),
             Submission::Full(reason) => Answer::Unable(reason),
         }),
+        Request::Relay(_) if !ledger.validators().has_link(peer.as_bytes()) => Ok(Answer::Unable(
+            "validators pass transactions on, others submit them".into(),
+        )),
         Request::Relay(transactions) => {
             for transaction in transactions {
                 // Its author hears why from those whom it asked.
@@ -183,17 +207,19 @@ fn no_block() -> Answer {
 /// The handovers that lead from a height to the newest header, and that; where a page is too small for them, up to its last.
 fn head(snapshot: &Snapshot<'_>, after: Height) -> Result<Answer, DatabaseError> {
     let newest = snapshot.height()?;
-    let heights = snapshot.handovers(after, newest, PAGE)?;
-    let certified = |height| {
-        snapshot
-            .certified(height)?
-            .ok_or(DatabaseError::Damaged("certified header"))
-    };
-    let handovers: Vec<CertifiedHeader> = heights.into_iter().map(certified).collect::<Result<_, _>>()?;
-    let head = match handovers.last() {
-        Some(last) if handovers.len() >= PAGE => Some(last.clone()),
-        _ => snapshot.certified(newest)?,
-    };
+    let (mut handovers, mut bytes) = (Vec::<CertifiedHeader>::new(), 0);
+    for height in snapshot.handovers(after, newest, PAGE)? {
+        let handover = snapshot.certified(height)?;
+        let handover = handover.ok_or(DatabaseError::Damaged("certified header"))?;
+        bytes += encode(&handover).len();
+        handovers.push(handover);
+        // The head comes besides, and may be as long as the longest of them.
+        if bytes > MAX_ANSWER / 2 || handovers.len() == PAGE {
+            let head = handovers.last().cloned();
+            return Ok(head.map_or_else(no_block, |head| Answer::Head { handovers, head }));
+        }
+    }
+    let head = snapshot.certified(newest)?;
     Ok(head.map_or_else(no_block, |head| Answer::Head { handovers, head }))
 }
 

@@ -6,7 +6,11 @@ use crate::{
     machine::{Fault, Refusal, Session},
     record::{Id, Kind},
     store::Store,
+    unit::Height,
 };
+
+/// Most blocks after which misconduct is still recorded.
+const MAX_AGE: Height = 1_000;
 
 pub(super) fn decree<S: Store + ?Sized>(
     session: &mut Session<'_, S>,
@@ -48,6 +52,13 @@ pub(super) fn report_misconduct<S: Store + ?Sized>(
     // A liar could fill the chain with lies about heights that never come.
     if misconduct.height > session.height {
         return Err(refused(format!("block {} is not made yet", misconduct.height)));
+    }
+    // Nor with old ones: a thief of its key could sign for every height there ever was.
+    if session.height - misconduct.height > MAX_AGE {
+        return Err(refused(format!(
+            "block {} is more than {MAX_AGE} blocks old",
+            misconduct.height
+        )));
     }
     misconduct
         .check(session.chain)

@@ -171,16 +171,35 @@ async fn serve(hub: Arc<Hub>, connection: Connection) {
     }
     connection.limit_streams(STREAMS);
     let (queue, messages) = mpsc::channel(QUEUE);
-    let number = hub.attach(connection.clone(), queue);
-    let ended = tokio::select! {
-        ended = write(&connection, messages) => ended,
-        ended = read(&connection, &hub) => ended,
+    let attached = Attached {
+        number: hub.attach(connection.clone(), queue),
+        hub: Arc::clone(&hub),
+        connection,
     };
-    match ended {
-        Err(error) if error.is_violation() => connection.cut_off(&error),
-        _ => connection.close(),
+    let connection = &attached.connection;
+    let ended = tokio::select! {
+        ended = write(connection, messages) => ended,
+        ended = read(connection, &hub) => ended,
+    };
+    if let Err(error) = ended
+        && error.is_violation()
+    {
+        connection.cut_off(&error);
     }
-    hub.detach(peer, number);
+}
+
+/// A link that the hub has. However whoever keeps it ends, it is closed and the hub has it no more.
+struct Attached {
+    hub: Arc<Hub>,
+    connection: Connection,
+    number: u64,
+}
+
+impl Drop for Attached {
+    fn drop(&mut self) {
+        self.connection.close();
+        self.hub.detach(self.connection.peer(), self.number);
+    }
 }
 
 async fn write(connection: &Connection, mut messages: mpsc::Receiver<Bytes>) -> Result<(), LinkError> {

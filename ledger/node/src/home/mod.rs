@@ -9,7 +9,8 @@
 //! ```
 //!
 //! Each file appears whole or not at all, the genesis last: a directory with a genesis is complete, and one without holds at
-//! most keys that signed nothing yet, with which another init or join goes on.
+//! most keys that signed nothing yet, with which another init or join goes on. Keys alone must not be put back from a copy: without
+//! the log of what it has signed a validator may sign a height again.
 
 mod files;
 mod keys;

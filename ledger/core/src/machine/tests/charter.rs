@@ -273,6 +273,18 @@ fn what_a_validator_signed_twice_is_recorded_once_and_nothing_else_is() {
     let to_come = double_vote(&world, VALIDATOR, 1_000);
     assert_eq!(report(&mut world, &to_come), refused("block 1000 is not made yet"));
 
+    let mut later = World::bare();
+    for _ in 0..1_001 {
+        later.wait(0);
+    }
+    let old = double_vote(&later, VALIDATOR, 1);
+    assert_eq!(
+        report(&mut later, &old),
+        refused("block 1 is more than 1000 blocks old")
+    );
+    let recent = double_vote(&later, VALIDATOR, 10);
+    report(&mut later, &recent).unwrap();
+
     report(&mut world, &proof).unwrap();
     assert_eq!(world.get::<Misconduct>(proof.id()), proof);
     let proposal = |block: u8| {
