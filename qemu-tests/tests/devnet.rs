@@ -28,5 +28,13 @@ fn several_validators_found_a_chain_and_go_on_with_it() {
     );
     drop(again);
     let fewer = start(3).unwrap_err().to_string();
-    assert!(fewer.contains("has 4 validators and not 3"), "{fewer}");
+    assert!(fewer.contains("listen at the ports"), "{fewer}");
+    let others = [(); 4].map(|()| free_udp_port().unwrap());
+    let elsewhere = Validators::start(&programs, directory.path(), &others, &[])
+        .unwrap_err()
+        .to_string();
+    assert!(
+        elsewhere.contains(&format!("{ports:?} and not {others:?}")),
+        "{elsewhere}"
+    );
 }

@@ -13,6 +13,9 @@ use super::{program::Program, programs::Programs};
 /// Until a validator is ready.
 const READY: Duration = Duration::from_secs(60);
 
+/// The file with their ports, beside their homes.
+const PORTS: &str = "ports.json";
+
 /// The validators of a chain, running. Dropping it kills them.
 #[derive(Debug)]
 pub struct Validators {
@@ -47,11 +50,10 @@ impl Validators {
             .found(ports, owners)?;
             fs::rename(&founding, &homes).with_context(|| format!("name {}", homes.display()))?;
         }
-        let there = fs::read_dir(&homes).with_context(|| format!("list {}", homes.display()))?;
-        let (there, wanted) = (there.count(), ports.len());
+        let founded = founded_for(&homes)?;
         ensure!(
-            there == wanted,
-            "{} has {there} validators and not {wanted}",
+            founded == ports,
+            "the validators in {} listen at the ports {founded:?} and not {ports:?}",
             homes.display()
         );
         let mut chain = String::new();
@@ -104,6 +106,13 @@ impl Validators {
     }
 }
 
+/// The ports that validators were founded for, by which they know each other.
+fn founded_for(homes: &Path) -> Result<Vec<u16>> {
+    let file = homes.join(PORTS);
+    let text = fs::read(&file).with_context(|| format!("read {}", file.display()))?;
+    serde_json::from_slice(&text).with_context(|| format!("read {}", file.display()))
+}
+
 /// The directory with a home for each validator.
 #[must_use]
 pub fn homes(directory: &Path) -> PathBuf {
@@ -153,6 +162,8 @@ impl Founding<'_> {
             }
             self.run(&words)?;
         }
+        let file = self.homes.join(PORTS);
+        fs::write(&file, serde_json::to_vec(ports)?).with_context(|| format!("write {}", file.display()))?;
         introductions
             .iter()
             .try_for_each(|(file, _)| fs::remove_file(file).with_context(|| format!("remove {}", file.display())))
