@@ -93,6 +93,21 @@ impl Database {
                 source: error.into(),
             },
         })?;
+        Self::with(redb, genesis)
+    }
+
+    /// Opens the chain of `genesis` that is kept elsewhere than in a file, or begins it.
+    ///
+    /// # Errors
+    /// [`DatabaseError`] when it cannot be used, or belongs to another chain.
+    pub fn open_on(backend: impl redb::StorageBackend, genesis: Genesis) -> Result<Self> {
+        let redb = redb::Builder::new()
+            .create_with_backend(backend)
+            .map_err(redb::Error::from)?;
+        Self::with(redb, genesis)
+    }
+
+    fn with(redb: redb::Database, genesis: Genesis) -> Result<Self> {
         let database = Self { redb, genesis };
         match database.format()? {
             None => database.begin()?,
