@@ -114,7 +114,7 @@ pub(crate) struct World {
     now: Arc<AtomicU64>,
     replicas: Vec<Replica>,
     decided: Vec<(Vec<u8>, Certificate)>,
-    nonces: [u64; ENTITIES as usize],
+    nonces: Vec<u64>,
     pub(crate) counts: Counts,
 }
 
@@ -141,7 +141,7 @@ impl World {
             now,
             replicas,
             decided: vec![],
-            nonces: [0; ENTITIES as usize],
+            nonces: vec![0; usize::from(ENTITIES)],
             counts: Counts::default(),
         }
     }
@@ -185,7 +185,7 @@ impl World {
             }
         }
         // Half of the authors sign the next one at once, half when they see this one in a block.
-        if taken && from % 2 == 0 {
+        if taken && from.is_multiple_of(2) {
             self.nonces[usize::from(from)] += 1;
         }
     }

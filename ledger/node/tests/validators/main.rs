@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use ledger::{Operation, Tokens, body::Account};
 use network::{Network, author};
+use rustix::process::Signal;
 
 const ALL: [usize; 4] = [0, 1, 2, 3];
 
@@ -62,17 +63,17 @@ async fn one_may_be_killed_and_catches_up_and_all_may_be_killed_at_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn one_that_is_paused_holds_up_nobody_and_two_do_until_they_go_on() {
     let mut network = four().await;
-    network.signal(1, "-STOP");
+    network.signal(1, Signal::STOP);
     let height = network.height(0).await;
     network.reach(&[0, 2, 3], height + 5).await;
-    network.signal(2, "-STOP");
+    network.signal(2, Signal::STOP);
     // The height that is being decided may still have votes enough.
     let stuck = network.height(0).await + 1;
     tokio::time::sleep(Duration::from_secs(5)).await;
     let height = network.height(0).await;
     assert!(height <= stuck, "block {height} without two thirds");
-    network.signal(1, "-CONT");
-    network.signal(2, "-CONT");
+    network.signal(1, Signal::CONT);
+    network.signal(2, Signal::CONT);
     network.reach(&ALL, height + 5).await;
     network.agree();
 }

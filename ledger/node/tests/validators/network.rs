@@ -21,6 +21,7 @@ use ledger::{
 };
 use ledger_node::{Database, Home, InitOptions, Introduction};
 use peer_link::{Connections, Endpoint, LinkKey, PeerAddress, protocol};
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::{
@@ -327,10 +328,9 @@ impl Network {
     }
 
     /// Sends a signal to a validator.
-    pub(crate) fn signal(&self, number: usize, signal: &str) {
+    pub(crate) fn signal(&self, number: usize, signal: Signal) {
         let process = self.members[number].process.as_ref().unwrap();
-        let sent = Command::new("kill").args([signal, &process.id().to_string()]).status();
-        assert!(sent.unwrap().success());
+        kill_process(Pid::from_child(process), signal).unwrap();
     }
 
     /// Kills a validator at once.
