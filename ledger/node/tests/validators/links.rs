@@ -78,7 +78,9 @@ async fn blocks_and_transactions_go_on_over_links_that_lose_delay_and_reorder() 
     let passed = network.link(0, 1).passed();
     for amount in 1..=5 {
         let client = network.client(usize::try_from(amount % 4).unwrap()).await;
-        client.send(&author(1), transfer(amount)).await.unwrap();
+        let header = client.send(&author(1), transfer(amount)).await.unwrap();
+        // Another one may be a block behind.
+        network.reach(&ALL, header.height).await;
     }
     let client = network.client(2).await;
     let history = client

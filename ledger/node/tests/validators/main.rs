@@ -85,6 +85,8 @@ async fn a_transaction_that_one_validator_has_taken_is_not_lost_with_it() {
     let before = client.record::<Account>(author(2).id).await.unwrap();
     assert!(before.is_none());
     network.give(3, transfer(9)).await;
+    // It has a moment to pass it on, less than a block's time.
+    tokio::time::sleep(Duration::from_millis(100)).await;
     network.kill(3);
     let height = network.height(0).await;
     network.reach(&[0, 1, 2], height + 5).await;
