@@ -56,7 +56,9 @@ async fn respond(source: Arc<Source>, request: Request, mut stream: Stream) -> R
     }
     if let Request::Blocks { after, wait_ms } = request {
         let Some(_share) = source.block_answers.1.take(stream.peer()) else {
-            return send(&mut stream, &Answer::Unable("one request for blocks at a time".into())).await;
+            send(&mut stream, &Answer::Unable("one request for blocks at a time".into())).await?;
+            stream.finish();
+            return Ok(());
         };
         let wait = Duration::from_millis(wait_ms.into()).min(BLOCK_WAIT);
         wait_for_block(&source.ledger, after, wait).await;
