@@ -8,6 +8,7 @@ use tokio::{
     sync::{Semaphore, watch},
     task::JoinHandle,
 };
+use tracing::warn;
 
 use crate::{
     Clock, Database, DatabaseError, Home, HomeError, Ledger,
@@ -21,6 +22,9 @@ use crate::{
 
 /// Answers with blocks that may be under way; each takes some megabytes until it is sent.
 const BLOCK_ANSWERS: usize = 8;
+
+/// Longest wait for the last reads of the database at a stop.
+const CLOSING: Duration = Duration::from_secs(10);
 
 /// What a validator runs with.
 #[derive(Debug, Clone)]
@@ -192,7 +196,7 @@ impl Running {
         self.endpoint.close().await;
     }
 
-    /// Stops in order: consensus first, then the link.
+    /// Stops in order: consensus first, then the link, then the database, which can be opened again then.
     ///
     /// # Errors
     /// [`RunError`] when consensus had failed.
@@ -201,6 +205,14 @@ impl Running {
         let _ = self.stop.send(());
         let ended = self.keeping.await.map_err(|_| RunError::Lost)?;
         self.endpoint.close().await;
+        drop(self.serving);
+        // The tasks of the link and the reads that they began let go of the ledger a little later.
+        if tokio::time::timeout(CLOSING, self.ledger.closed()).await.is_err() {
+            warn!(
+                "the database is still being read {} s after the stop",
+                CLOSING.as_secs()
+            );
+        }
         ended
     }
 }

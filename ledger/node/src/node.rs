@@ -1,6 +1,6 @@
 //! The chain as one validator has it: the database, what waits for a block, and the newest head.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ledger::{
     Block, Certificate, CertifiedHeader, Genesis, Hash, Height, Id, PublicKey, Refusal, SignedTransaction,
@@ -84,6 +84,7 @@ pub struct Ledger {
     key: PublicKey,
     clock: Clock,
     waiting: Mutex<Mempool>,
+    /// After the database, so that its end says that the database is closed.
     heads: watch::Sender<Option<CertifiedHeader>>,
     validators: watch::Sender<ValidatorSet>,
 }
@@ -106,6 +107,13 @@ impl Ledger {
             heads,
             validators,
         })
+    }
+
+    /// Lets go of the ledger and waits until everybody else has, and the database is closed.
+    pub async fn closed(self: Arc<Self>) {
+        let mut heads = self.heads();
+        drop(self);
+        while heads.changed().await.is_ok() {}
     }
 
     /// The chain's genesis.
