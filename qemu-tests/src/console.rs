@@ -135,6 +135,15 @@ impl Console {
         state.lines.iter().filter(|line| line.contains(text)).count()
     }
 
+    /// All lines from the first one with `text` on, for a report.
+    #[must_use]
+    pub fn since(&self, text: &str) -> String {
+        let state = self.shared.lock();
+        let lines: Vec<&str> = state.lines.iter().map(String::as_str).collect();
+        let first = lines.iter().position(|line| line.contains(text)).unwrap_or(lines.len());
+        lines[first..].join("\n")
+    }
+
     /// The last lines, for a report.
     #[must_use]
     pub fn tail(&self) -> String {

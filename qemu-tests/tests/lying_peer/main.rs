@@ -96,8 +96,8 @@ fn a_lying_peer_is_refused_by_name_of_the_check_and_nothing_is_lost() -> Result<
     assert_eq!(
         node.machine.console.count("starting the workload "),
         1,
-        "the same micro-VM, with {agents} agents so far; the console ends with:\n{}",
-        node.machine.console.tail()
+        "the same micro-VM, with {agents} agents so far; the console since it was started:\n{}",
+        node.machine.console.since("starting the workload ")
     );
 
     // With the liar silent, what is true is still learned.
