@@ -36,20 +36,15 @@ fn is_over(grid: &Grid, node: &mut Node, contract: &str, how: &str) -> Result<()
     Ok(())
 }
 
-/// What a deployment has cost, all of the rest being with the customer again.
-fn paid(grid: &Grid, name: &str, before: u64) -> Result<u64> {
+/// What a deployment has cost, all of the rest being with the customer again; and what of it the farmer has not got.
+fn cost(grid: &Grid, name: &str, before: u64) -> Result<(u64, u64)> {
     let deployment = grid.customer().deployment(name)?;
     assert_eq!(number(&deployment["held"]), 0, "{deployment}");
-    let paid = number(&deployment["paid"]);
+    let withheld = number(&deployment["withheld"]);
+    let cost = number(&deployment["paid"]) + withheld;
     let balance = number(&grid.customer().json(&["balance"])?["balance"]);
-    assert_eq!(balance + paid, before, "no token is lost: {deployment}");
-    let earned = number(&grid.farmer().json(&["balance"])?["balance"]);
-    assert_eq!(
-        balance + earned,
-        u64::from(CUSTOMER_TOKENS) * MICRO,
-        "the farmer has what was paid"
-    );
-    Ok(paid)
+    assert_eq!(balance + cost, before, "no token is lost: {deployment}");
+    Ok((cost, withheld))
 }
 
 #[test]
@@ -67,9 +62,15 @@ fn cancelled_and_expired_contracts_free_what_they_held() -> Result<()> {
     is_over(&grid, &mut node, &contract, "cancelled")?;
     assert!(http::get(tunnel.address(), "/").is_err(), "the workload is gone");
     let deployment = grid.customer().deployment("demo")?;
-    let paid_for_cancelled = paid(&grid, "demo", all)?;
+    let (cancelled, withheld) = cost(&grid, "demo", all)?;
     let price = number(&deployment["price"]);
-    assert!(paid_for_cancelled < 720 * price, "{deployment}");
+    assert!(cancelled < 720 * price, "{deployment}");
+    let earned = || anyhow::Ok(number(&grid.farmer().json(&["balance"])?["balance"]));
+    assert_eq!(
+        earned()? + withheld,
+        cancelled,
+        "the farmer has what was paid: {deployment}"
+    );
 
     // It needs so much memory that it runs only if the other one's is free.
     let brief = App {
@@ -79,11 +80,13 @@ fn cancelled_and_expired_contracts_free_what_they_held() -> Result<()> {
     };
     let contract = deploy(&grid, &brief)?;
     is_over(&grid, &mut node, &contract, "expired")?;
-    let paid_for_expired = paid(&grid, "brief", all - paid_for_cancelled)?;
+    let (expired, withheld_again) = cost(&grid, "brief", all - cancelled)?;
     let deployment = grid.customer().deployment("brief")?;
     let price = number(&deployment["price"]);
-    assert!(
-        paid_for_expired > price && paid_for_expired <= 2 * price,
+    assert!(expired > price && expired <= 2 * price, "{deployment}");
+    assert_eq!(
+        earned()? + withheld + withheld_again,
+        cancelled + expired,
         "{deployment}"
     );
     Ok(())

@@ -32,6 +32,9 @@ pub struct Plan {
     pub resources: Resources,
     /// For how many periods.
     pub periods: u32,
+    /// How many of them are paid in at a time; absent: all at once.
+    #[serde(default)]
+    pub deposit: Option<u32>,
     /// Most that all periods together may cost.
     pub budget: Tokens,
     /// In which country.
@@ -144,6 +147,7 @@ struct RawApp {
     #[serde(default)]
     volumes: Vec<RawVolume>,
     periods: u32,
+    deposit: Option<u32>,
     budget: String,
     country: Option<String>,
     #[serde(default = "yes")]
@@ -244,6 +248,9 @@ pub fn parse(text: &str, secret: impl Fn(&Path) -> io::Result<String>) -> Result
     if raw.periods == 0 {
         return Err(AppError::Field("periods", "at least one".into()));
     }
+    if raw.deposit.is_some_and(|deposit| deposit == 0 || deposit > raw.periods) {
+        return Err(AppError::Field("deposit", "from one period to all of them".into()));
+    }
     let budget = quantity::tokens(&raw.budget).map_err(|source| AppError::Quantity {
         field: "budget",
         source,
@@ -253,6 +260,7 @@ pub fn parse(text: &str, secret: impl Fn(&Path) -> io::Result<String>) -> Result
         image: raw.image.parse()?,
         resources,
         periods: raw.periods,
+        deposit: raw.deposit,
         budget,
         country: raw.country.as_deref().map(country).transpose()?,
         redeploy: raw.redeploy,

@@ -6,9 +6,11 @@
 //! | `search` | collects proven listings for [`crate::market`] |
 //! | `negotiate`, `answer`, `door` | drives the two sides of [`crate::negotiation`] over links |
 //! | `place`, `watch` | brings a deployment onto a node and keeps it there |
+//! | `amend` | changes what runs, with its farmer |
 //! | `kept` | shows, cancels and forgets deployments |
 //! | `node` | asks the node of a contract |
 
+mod amend;
 mod answer;
 mod door;
 mod error;

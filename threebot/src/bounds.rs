@@ -18,10 +18,6 @@ pub const MAX_DEPLOY_MS: u64 = 2 * HOUR_MS;
 /// Least tolerance between report and receipt, in thousandths of a period. Looks at a workload lie some thousandths of a period
 /// apart, so a narrower one would make a dispute of every period.
 pub const MIN_TOLERANCE_PERMILLE: u16 = 10;
-/// Most that is paid for a report without a receipt, in thousandths.
-pub const MAX_UNCONFIRMED_PERMILLE: u16 = 950;
-/// Most of a disputed difference that is paid, in thousandths.
-pub const MAX_DISPUTED_PERMILLE: u16 = 500;
 
 /// The first bound that a rule exceeds, in words; `None` for a rule that is signed.
 #[must_use]
@@ -45,14 +41,6 @@ pub fn exceeded(rule: &SettlementRule) -> Option<&'static str> {
             rule.tolerance_permille < MIN_TOLERANCE_PERMILLE,
             "its rule tolerates less than 10 thousandths between report and receipt",
         ),
-        (
-            rule.unconfirmed_permille > MAX_UNCONFIRMED_PERMILLE,
-            "its rule pays more than 950 thousandths without a receipt",
-        ),
-        (
-            rule.disputed_permille > MAX_DISPUTED_PERMILLE,
-            "its rule pays more than 500 thousandths of what is disputed",
-        ),
     ];
     bounds
         .into_iter()
@@ -69,10 +57,11 @@ pub(crate) mod tests {
         grace_ms: 300_000,
         acknowledge_ms: 120_000,
         deploy_ms: 900_000,
+        suspend_ms: 86_400_000,
         tolerance_permille: 50,
         unconfirmed_permille: 900,
-        disputed_permille: 500,
         missed_limit: 2,
+        dispute_limit: 24,
     };
 
     #[test]
@@ -80,15 +69,13 @@ pub(crate) mod tests {
         assert_eq!(exceeded(&USUAL), None);
         let year = 366 * 24 * HOUR_MS;
         type Change = fn(&mut SettlementRule, u64);
-        let cases: [(Change, &str); 8] = [
+        let cases: [(Change, &str); 6] = [
             (|rule, year| rule.period_ms = year, "silent"),
             (|rule, _| rule.missed_limit = 25, "silent"),
             (|rule, year| rule.grace_ms = year, "grace"),
             (|rule, year| rule.acknowledge_ms = year, "acknowledge"),
             (|rule, year| rule.deploy_ms = year, "run the workload"),
             (|rule, _| rule.tolerance_permille = 0, "tolerates"),
-            (|rule, _| rule.unconfirmed_permille = 1_000, "without a receipt"),
-            (|rule, _| rule.disputed_permille = 1_000, "disputed"),
         ];
         for (change, word) in cases {
             let mut rule = USUAL;

@@ -49,6 +49,11 @@ pub enum Request {
         /// The terms; their `farm` is filled in.
         terms: Terms,
     },
+    /// Ends a contract on one of the own nodes.
+    FarmCancel {
+        /// The contract.
+        contract: Id,
+    },
     /// Makes an enrolment key.
     FarmMedia {
         /// The farm, by name or id; the only one if absent.
@@ -81,6 +86,11 @@ pub enum Request {
     /// Deploys an application.
     Deploy {
         /// The application.
+        app: Box<App>,
+    },
+    /// Changes a deployment that runs into what an application says.
+    Amend {
+        /// The application; its name is the deployment's.
         app: Box<App>,
     },
     /// All deployments.
@@ -168,7 +178,7 @@ pub enum Reply {
     Nodes(Vec<NodeView>),
     /// To [`Request::Ps`].
     Deployments(Vec<DeploymentView>),
-    /// To [`Request::Deploy`].
+    /// To [`Request::Deploy`] and [`Request::Amend`].
     Deployed(DeploymentView),
     /// To [`Request::Logs`].
     Log {
@@ -271,8 +281,10 @@ pub struct DeploymentView {
     pub settled: u32,
     /// Periods that were ordered.
     pub periods: u32,
-    /// What was paid, by all contracts.
+    /// What farmers have got, by all contracts.
     pub paid: Tokens,
+    /// What was paid for periods that were disputed or not confirmed, and nobody has.
+    pub withheld: Tokens,
     /// What is in escrow.
     pub held: Tokens,
     /// Periods of the contract that were disputed.

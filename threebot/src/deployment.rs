@@ -10,7 +10,7 @@ pub use watch::{LEAVE_DISPUTES, LEAVE_MS, LEAVE_UNANSWERED, Next, Seen, decide};
 
 use std::collections::BTreeMap;
 
-use ledger::{Id, Timestamp, Tokens};
+use ledger::{Agreement, Hash, Id, Timestamp, Tokens};
 use serde::{Deserialize, Serialize};
 
 use crate::app::Plan;
@@ -42,10 +42,32 @@ pub struct Deployment {
     pub settled_before: u32,
     /// What contracts before have cost.
     pub paid_before: Tokens,
+    /// What of that no farmer has: periods that were disputed or not confirmed.
+    #[serde(default)]
+    pub withheld_before: Tokens,
     /// Nodes and farmers that failed, and until when they are avoided, in the chain's time. Afterwards they are asked last.
     pub avoid: BTreeMap<Id, Timestamp>,
+    /// What it is to become, while it is not known whether the chain took that.
+    #[serde(default)]
+    pub pending: Option<Pending>,
     /// Why it is over, once it is.
     pub ended: Option<String>,
+}
+
+/// What a deployment is to become once its contract was amended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pending {
+    /// The contract.
+    pub contract: Id,
+    /// Hash of the agreement that is to be in force.
+    pub agreement: Hash,
+    /// Time after which the amendment can no longer be put on the chain.
+    pub valid_until: Timestamp,
+    /// What is looked for from then on.
+    pub plan: Plan,
+    /// The workload from then on, as [`Deployment::sealed`].
+    pub sealed: String,
 }
 
 /// The contract of a deployment.
@@ -72,6 +94,23 @@ pub struct Placement {
     pub leaving: Option<Leaving>,
 }
 
+/// What a contract has cost its customer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Cost {
+    /// What the farmer has.
+    pub paid: Tokens,
+    /// What neither has.
+    pub withheld: Tokens,
+}
+
+impl Cost {
+    /// Both together.
+    #[must_use]
+    pub const fn all(self) -> Tokens {
+        self.paid.saturating_add(self.withheld)
+    }
+}
+
 /// A node that is left.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -95,23 +134,53 @@ pub enum Blame {
 impl Deployment {
     /// A deployment that has not been placed.
     #[must_use]
-    pub fn new(plan: Plan, sealed: &[u8]) -> Self {
+    pub fn new(plan: Plan, sealed: String) -> Self {
         Self {
             plan,
-            sealed: data_encoding::HEXLOWER.encode(sealed),
+            sealed,
             placement: None,
             past: Vec::new(),
             settled_before: 0,
             paid_before: Tokens::ZERO,
+            withheld_before: Tokens::ZERO,
             avoid: BTreeMap::new(),
+            pending: None,
             ended: None,
         }
+    }
+
+    /// Takes note of the agreement that is in force for the placement at `now`: what was to become is, or never will be. Returns
+    /// whether it is now.
+    pub fn settle_pending(&mut self, in_force: &Agreement, now: Timestamp) -> bool {
+        let Some(pending) = self.pending.take() else {
+            return false;
+        };
+        let placement = self.placement.as_mut();
+        let Some(placement) = placement.filter(|placement| placement.contract == pending.contract) else {
+            return false;
+        };
+        if in_force.hash() == pending.agreement {
+            (placement.price, placement.periods) = (in_force.price, in_force.periods);
+            (self.plan, self.sealed) = (pending.plan, pending.sealed);
+            return true;
+        }
+        if now <= pending.valid_until {
+            self.pending = Some(pending);
+        }
+        false
     }
 
     /// Periods that are still to run.
     #[must_use]
     pub fn periods_left(&self) -> u32 {
         self.plan.periods.saturating_sub(self.settled_before)
+    }
+
+    /// How many of the periods left are paid in with an agreement, and again each time when the last of them has begun.
+    #[must_use]
+    pub fn deposit(&self) -> u32 {
+        let left = self.periods_left();
+        self.plan.deposit.map_or(left, |deposit| deposit.min(left))
     }
 
     /// Most that one of the periods left may cost.
@@ -122,10 +191,11 @@ impl Deployment {
     }
 
     /// Takes note that the placement is over and what it has cost; the node is avoided for a while from `now` on.
-    pub fn displace(&mut self, paid: Tokens, now: Timestamp) {
+    pub fn displace(&mut self, cost: Cost, now: Timestamp) {
         if let Some(placement) = self.placement.take() {
             self.settled_before = self.settled_before.saturating_add(placement.settled);
-            self.paid_before = self.paid_before.checked_add(paid).unwrap_or(self.plan.budget);
+            self.paid_before = self.paid_before.saturating_add(cost.all());
+            self.withheld_before = self.withheld_before.saturating_add(cost.withheld);
             let (who, for_ms) = match (placement.leaving.map(|leaving| leaving.blame), placement.farmer) {
                 (None, _) => (placement.node, AVOID_MS),
                 (Some(Blame::Farmer), Some(farmer)) => (farmer, AVOID_FARMER_MS),
@@ -173,12 +243,13 @@ pub(crate) mod tests {
             image: "nginx".parse().unwrap(),
             resources: Resources::ZERO,
             periods: 10,
+            deposit: None,
             budget: Tokens::from_micro(1_000),
             country: None,
             redeploy: true,
             volumes: 0,
         };
-        Deployment::new(plan, b"sealed")
+        Deployment::new(plan, data_encoding::HEXLOWER.encode(b"sealed"))
     }
 
     pub(crate) fn placement() -> Placement {
@@ -200,7 +271,12 @@ pub(crate) mod tests {
         let mut deployment = deployment();
         assert_eq!((deployment.periods_left(), deployment.limit().micro()), (10, 100));
         deployment.placement = Some(placement());
-        deployment.displace(Tokens::from_micro(340), now);
+        let cost = Cost {
+            paid: Tokens::from_micro(300),
+            withheld: Tokens::from_micro(40),
+        };
+        deployment.displace(cost, now);
+        assert_eq!(deployment.withheld_before, cost.withheld);
         assert_eq!((deployment.periods_left(), deployment.limit().micro()), (6, 110));
         assert_eq!(deployment.past, [id(1)]);
         assert!(deployment.avoided(now).contains(&id(2)));
@@ -218,7 +294,7 @@ pub(crate) mod tests {
             }),
             ..placement()
         });
-        deployment.displace(Tokens::ZERO, now);
+        deployment.displace(Cost::default(), now);
         assert!(deployment.avoided(now.plus(AVOID_FARMER_MS - 1)).contains(&id(8)));
         for seed in 0..1_100_u16 {
             let mut bytes = [0; 32];

@@ -9,6 +9,7 @@
 //! | [`negotiation`] | two cores that come to one agreement or none | none |
 //! | [`app`], [`deployment`] | what a customer runs and what is to be done about it | files |
 //! | [`acceptance`] | whether a farmer's bot makes an offer | none |
+//! | [`amendment`] | what a customer proposes for a contract that runs, and whether a farmer signs it | none |
 //! | [`oci`] | an OCI layout flattened into one squashfs | files |
 //! | [`bot`], [`serve`] | the daemon: keys, chain, links, deployments | all |
 //! | [`control`] | what command line and daemon say to each other | none |
@@ -18,6 +19,7 @@
 #![forbid(unsafe_code)]
 
 pub mod acceptance;
+pub mod amendment;
 pub mod app;
 pub mod bot;
 pub mod bounds;

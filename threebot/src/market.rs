@@ -372,7 +372,7 @@ mod tests {
             "its farmer failed a short while ago"
         );
         let mut greedy = listing(1, 1);
-        greedy.terms.rule.disputed_permille = 1_000;
+        greedy.terms.rule.tolerance_permille = 0;
         assert_eq!(
             Some(reason(greedy.clone(), &wanted())),
             bounds::exceeded(&greedy.terms.rule)

@@ -84,7 +84,7 @@ async fn two_bots_agree_and_the_workload_runs_until_it_is_cancelled() {
     assert_eq!(customer.json(&["ps"]).as_array().map(Vec::len), Some(0));
     assert!(escrow.returned > Tokens::ZERO);
     assert_eq!(states(&chain, id).await, ["agreed", "deploying", "active", "cancelled"]);
-    let left = 1_000 * Tokens::PER_TOKEN - escrow.paid.micro();
+    let left = 1_000 * Tokens::PER_TOKEN - escrow.cost().micro();
     assert_eq!(customer.done(&["balance"]), Tokens::from_micro(left).to_string());
     assert_eq!(farmer.done(&["balance"]), escrow.paid.to_string());
     assert!(!farmer.json(&["history"]).as_array().unwrap().is_empty());
@@ -191,12 +191,100 @@ async fn a_node_whose_workload_answers_nowhere_gets_no_receipt_for_it() {
         contract(&chain, id).await,
         chain.require::<Escrow>(id).await.unwrap().body,
     );
-    // The rule pays half of what the node claims and the customer did not see.
-    assert!(
-        escrow.paid.micro() <= u64::from(known.disputes) * price.micro().div_ceil(2),
-        "{escrow:?} {known:?}"
+    // The node is paid for what the customer saw, which is nothing, and neither has the rest.
+    assert_eq!(escrow.paid, Tokens::ZERO, "{known:?}");
+    assert_eq!(
+        escrow.withheld.micro(),
+        u64::from(known.disputes) * price.micro(),
+        "{known:?}"
     );
     tokio::task::block_in_place(|| customer.done(&["cancel", "web"]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn periods_are_paid_in_as_they_come_and_a_contract_without_them_is_suspended_until_the_bot_is_back() {
+    let mut market = Market::open().await;
+    let media = tokio::task::block_in_place(|| market.farm(1));
+    let _machine = Machine::join(&media, 1).await;
+    let (layout, app) = write_app(market.directory.path(), 100, "290");
+    let text = std::fs::read_to_string(&app).unwrap();
+    std::fs::write(&app, text.replace("periods = 100", "periods = 100\ndeposit = 2")).unwrap();
+    let customer = &market.customer;
+    customer.done(&["image", "push", layout.to_str().unwrap(), "hello"]);
+    customer.done(&["deploy", app.to_str().unwrap()]);
+    let id: Id = customer.json(&["ps"])[0]["contract"].as_str().unwrap().parse().unwrap();
+    let chain = market.client().await;
+    assert_eq!(contract(&chain, id).await.signed.agreement.deposit, 2);
+    let settled = async |periods: u32| {
+        let known = contract(&chain, id).await;
+        (known.settled().unwrap() >= periods).then_some(known)
+    };
+    let known = eventually("a period beyond the deposit", async || settled(3).await).await;
+    assert!((4..=6).contains(&known.funded), "{known:?}");
+    assert_eq!(states(&chain, id).await, ["agreed", "deploying", "active"]);
+
+    market.customer.kill();
+    let known = eventually("a suspension", async || {
+        let known = contract(&chain, id).await;
+        (known.state_name() == "suspended").then_some(known)
+    })
+    .await;
+    assert_eq!(chain.require::<Escrow>(id).await.unwrap().body.held, Tokens::ZERO);
+    tokio::task::block_in_place(|| market.customer.restart());
+    let further = known.funded + 1;
+    eventually("a period after the suspension", async || settled(further).await).await;
+    tokio::task::block_in_place(|| market.customer.done(&["cancel", "web"]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deployment_that_runs_is_changed_with_its_farmer_and_stays_as_it_is_without() {
+    let market = Market::open().await;
+    let media = tokio::task::block_in_place(|| market.farm(1));
+    let machine = Machine::join(&media, 1).await;
+    let (layout, app) = write_app(market.directory.path(), 100, "290");
+    let customer = &market.customer;
+    customer.done(&["image", "push", layout.to_str().unwrap(), "hello"]);
+    customer.done(&["deploy", app.to_str().unwrap()]);
+    let id: Id = customer.json(&["ps"])[0]["contract"].as_str().unwrap().parse().unwrap();
+    let chain = market.client().await;
+    let before = contract(&chain, id).await.signed.agreement;
+    let amend = |changes: &[(&str, &str)]| {
+        let text = std::fs::read_to_string(&app).unwrap();
+        let text = changes.iter().fold(text, |text, (from, to)| text.replace(from, to));
+        std::fs::write(&app, text).unwrap();
+        market::call(&customer.home, &["--json", "amend", app.to_str().unwrap()])
+    };
+
+    let (code, _, error) = amend(&[]);
+    assert_eq!(code, 0, "what is there already is no error: {error}");
+    assert_eq!(contract(&chain, id).await.amendments, 0);
+    let (code, _, error) = amend(&[("periods = 100", "periods = 120"), ("cru = 1", "cru = 2")]);
+    assert_eq!((code, error.contains("the budget is 290")), (2, true), "{error}");
+    let (code, output, error) = amend(&[("\"290\"", "\"800\""), ("token.txt", "other.txt")]);
+    assert_eq!((code, error.contains("other.txt")), (1, true), "{output} {error}");
+    std::fs::write(market.directory.path().join("other.txt"), "psst\n").unwrap();
+    let (code, output, error) = amend(&[]);
+    assert_eq!(code, 0, "{output} {error}");
+    let view: Value = serde_json::from_str(&output).unwrap();
+    assert_eq!(
+        (view["periods"].as_u64(), view["state"].as_str()),
+        (Some(120), Some("active"))
+    );
+
+    let known = contract(&chain, id).await;
+    let after = &known.signed.agreement;
+    assert_eq!(known.replaces, Some(before.hash()));
+    assert_eq!((after.periods, after.resources.cru, known.funded), (120, 2, 120));
+    assert_eq!(after.price.micro(), 2 * before.price.micro());
+    let sealed = chain.sealed(&after.sealed).await.unwrap();
+    let workload = workload::open(&sealed, &machine.encryption).unwrap();
+    assert_eq!(workload.env, [("TOKEN".to_owned(), "psst".to_owned())]);
+
+    std::fs::write(market.farmer.home.join("policy.toml"), "accept = false\n").unwrap();
+    let (code, _, error) = amend(&[("periods = 120", "periods = 130")]);
+    assert_eq!((code, error.contains("takes no contracts")), (4, true), "{error}");
+    assert_eq!(contract(&chain, id).await.signed.agreement.periods, 120);
+    customer.done(&["cancel", "web"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -220,6 +308,7 @@ async fn who_asks_over_anothers_link_learns_no_more_than_that() {
         node: Id::from_hash(nothing),
         resources: ledger::Resources::ZERO,
         periods: 1,
+        deposit: 1,
         image: (Id::from_hash(nothing), nothing),
         sealed: ledger::body::Blob { hash: nothing, size: 1 },
         salt: [0; 16],

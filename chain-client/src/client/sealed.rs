@@ -1,6 +1,6 @@
 //! Sealed texts, which peers hold for the parties of a contract.
 
-use ledger::{Hash, body::Blob};
+use ledger::body::Blob;
 
 use super::{
     ChainClient,
@@ -17,8 +17,7 @@ impl ChainClient {
     /// # Errors
     /// [`ClientError`] when no peer took it.
     pub async fn hold_sealed(&self, sealed: Vec<u8>) -> Result<Blob, ClientError> {
-        let hash = Hash::from_bytes(*blake3::hash(&sealed).as_bytes());
-        let size = u64::try_from(sealed.len()).unwrap_or(u64::MAX);
+        let blob = Blob::of(&sealed);
         let mut answers = self.request_each(&Request::Hold(sealed));
         let (mut taken, mut failures) = (false, Vec::new());
         while let Some((peer, answer)) = answers.recv().await {
@@ -29,7 +28,7 @@ impl ChainClient {
             }
         }
         if taken {
-            Ok(Blob { hash, size })
+            Ok(blob)
         } else {
             Err(ClientError::AllFailed(failures))
         }
@@ -46,9 +45,7 @@ impl ChainClient {
                 let Answer::Sealed(bytes) = answer else {
                     return Err(unexpected(answer));
                 };
-                let same = blake3::hash(&bytes).as_bytes() == blob.hash.as_bytes()
-                    && u64::try_from(bytes.len()) == Ok(blob.size);
-                if same {
+                if Blob::of(&bytes) == *blob {
                     Ok(bytes)
                 } else {
                     Err(Reason::AlteredContent(blob.hash))

@@ -18,6 +18,8 @@ pub enum Purpose {
     Transaction,
     /// An agreement, by each party.
     Agreement,
+    /// A change of an agreement, by each party.
+    Amendment,
     /// A node's first record, by the farm's enrolment key.
     Enrolment,
     /// A consensus vote, by a validator.
@@ -33,6 +35,7 @@ impl Purpose {
         match self {
             Self::Transaction => b"zos-transaction\0",
             Self::Agreement => b"zos-agreement\0",
+            Self::Amendment => b"zos-amendment\0",
             Self::Enrolment => b"zos-enrolment\0",
             Self::Vote => b"zos-vote\0",
             Self::Proposal => b"zos-proposal\0",

@@ -35,7 +35,7 @@ pub mod transaction;
 pub mod tree;
 pub mod unit;
 
-pub use agreement::{Agreement, SignedAgreement};
+pub use agreement::{Agreement, Amendment, SignedAgreement, SignedAmendment};
 pub use block::{Block, CertifiedHeader, Header};
 pub use consensus::{Certificate, Validator, ValidatorSet};
 pub use decree::{Decree, SignedDecree};

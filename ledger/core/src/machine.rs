@@ -3,6 +3,7 @@
 //! [`Session`] applies one block: first what is due by the block's time, then each transaction, which either changes all that
 //! it means to change or is refused and changes nothing. The proposer of a block and everyone who checks it run the same code.
 
+mod amendment;
 mod block;
 mod charter;
 mod contracts;

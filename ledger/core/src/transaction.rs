@@ -6,7 +6,7 @@ use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    agreement::SignedAgreement,
+    agreement::{SignedAgreement, SignedAmendment},
     body::{Blob, DiskRefusal, Enrolment, Entity, Keys, Location, Misconduct, Terms},
     decree::SignedDecree,
     hash::{Domain, Hash},
@@ -19,10 +19,6 @@ use crate::{
 /// What its author wants to change.
 #[derive(Debug, Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "operations are short-lived and the largest, agreements, are the most common"
-)]
 pub enum Operation {
     /// Makes the author's own entity.
     CreateEntity(Entity),
@@ -92,6 +88,15 @@ pub enum Operation {
     },
     /// Puts an agreement on the chain: reserves the capacity and funds the escrow in one step. By the customer.
     Agree(SignedAgreement),
+    /// Puts another agreement in the place of a contract's. By the customer.
+    Amend(SignedAmendment),
+    /// The customer pays further periods of a contract into escrow. A suspended one goes on at once.
+    Fund {
+        /// The contract.
+        contract: Id,
+        /// How many are paid in then, with those before: sent twice it pays once.
+        funded: u32,
+    },
     /// The node says how far a contract is.
     Progress {
         /// The contract.

@@ -26,6 +26,8 @@ pub struct Tokens(u64);
 impl Tokens {
     /// Nothing.
     pub const ZERO: Self = Self(0);
+    /// The most that is representable.
+    pub const MAX: Self = Self(u64::MAX);
     /// Micro-tokens in one token.
     pub const PER_TOKEN: u64 = 1_000_000;
 
@@ -45,6 +47,12 @@ impl Tokens {
     #[must_use]
     pub fn checked_add(self, other: Self) -> Option<Self> {
         self.0.checked_add(other.0).map(Self)
+    }
+
+    /// The sum, or [`Self::MAX`] where it is no longer representable.
+    #[must_use]
+    pub const fn saturating_add(self, other: Self) -> Self {
+        Self(self.0.saturating_add(other.0))
     }
 
     /// The difference, or `None` below zero.

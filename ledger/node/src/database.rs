@@ -19,7 +19,7 @@ pub use snapshot::Snapshot;
 type Bytes = &'static [u8];
 
 /// Format of the file; another one is refused.
-const FORMAT: u64 = 3;
+const FORMAT: u64 = 4;
 const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
 const GENESIS: TableDefinition<&str, Bytes> = TableDefinition::new("genesis");
 const BLOCKS: TableDefinition<u64, Bytes> = TableDefinition::new("blocks");
@@ -253,19 +253,23 @@ fn put_outcome(write: &redb::WriteTransaction, outcome: &Outcome) -> Result<()> 
             index.insert(index_key(key.kind, key.of, record.id).as_slice(), ())?;
         }
         if let Body::Contract(contract) = &record.body {
+            let named = contract.signed.agreement.sealed.hash;
             if record.previous != Hash::ZERO {
                 let before = versions.get(record.previous.as_bytes().as_slice())?;
                 let before = before.ok_or(DatabaseError::Damaged("version before"))?;
-                if let Body::Contract(before) = record_from(before.value())?.body
-                    && let Some(time) = before.due()
-                {
-                    due.remove(due_key(time, record.id).as_slice())?;
+                if let Body::Contract(before) = record_from(before.value())?.body {
+                    if let Some(time) = before.due() {
+                        due.remove(due_key(time, record.id).as_slice())?;
+                    }
+                    let earlier = before.signed.agreement.sealed.hash;
+                    if earlier != named {
+                        sealed::ended(write, earlier, record.id)?;
+                    }
                 }
             }
             if let Some(time) = contract.due() {
                 due.insert(due_key(time, record.id).as_slice(), ())?;
             }
-            let named = contract.signed.agreement.sealed.hash;
             if contract.ended().is_none() {
                 sealed::named(write, named, record.id)?;
             } else {

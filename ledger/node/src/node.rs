@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use ledger::{
     Block, Certificate, CertifiedHeader, Genesis, Hash, Height, Id, PublicKey, Refusal, SignedTransaction,
     ValidatorSet,
+    body::Blob,
     consensus::CertificateError,
     encoding::{MAX_BLOCK, MAX_TRANSACTION, decode, encode},
     machine::{BlockError, Fault, Session, apply_block, propose_block},
@@ -191,7 +192,7 @@ impl Ledger {
     /// # Errors
     /// [`DatabaseError`] when it cannot be kept.
     pub fn hold(&self, sealed: &[u8], peer: [u8; 32]) -> Result<(), DatabaseError> {
-        let (hash, snapshot) = (content_hash(sealed), self.database.snapshot()?);
+        let (hash, snapshot) = (Blob::of(sealed).hash, self.database.snapshot()?);
         // Whoever brings the same again and again must not take the way of the blocks to the disk.
         if snapshot.sealed(hash)?.is_some() {
             return Ok(());
@@ -341,11 +342,6 @@ impl Ledger {
         self.heads.send_replace(Some(head));
         Ok(())
     }
-}
-
-/// Plain blake3 of content, as blobs are named.
-fn content_hash(bytes: &[u8]) -> Hash {
-    Hash::from_bytes(*blake3::hash(bytes).as_bytes())
 }
 
 #[cfg(test)]

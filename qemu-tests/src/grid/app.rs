@@ -23,6 +23,8 @@ pub struct App {
     pub volume: Option<Volume>,
     /// For how many periods.
     pub periods: u32,
+    /// How many of them are paid in at a time; all if absent.
+    pub deposit: Option<u32>,
     /// Most whole tokens that it may cost.
     pub budget: u32,
 }
@@ -51,6 +53,7 @@ impl App {
                 size_mib: 128,
             }),
             periods,
+            deposit: None,
             budget: 100,
         }
     }
@@ -71,6 +74,9 @@ impl App {
              \"{} MiB\"\nsru = \"{} MiB\"\n",
             self.name, self.image, self.ports, self.periods, self.budget, self.memory_mib, self.storage_mib
         );
+        if let Some(deposit) = self.deposit {
+            text = format!("deposit = {deposit}\n{text}");
+        }
         if let Some(volume) = &self.volume {
             // Writing to a string cannot fail.
             let _ = write!(

@@ -66,11 +66,19 @@ impl Bot {
     }
 
     /// Starts its daemon and waits until it stands on the chain.
-    pub(super) fn serve(&mut self) -> Result<()> {
+    ///
+    /// # Errors
+    /// If it cannot be started or does not get ready. The error has what it said.
+    pub fn serve(&mut self) -> Result<()> {
         let daemon = Program::start(&self.threebot, &self.words(&["serve", "--json"]), &self.log())?;
         daemon.ready(READY)?;
         self.daemon = Some(daemon);
         Ok(())
+    }
+
+    /// Kills its daemon.
+    pub fn kill(&mut self) {
+        self.daemon = None;
     }
 
     /// Its name.

@@ -127,6 +127,12 @@ impl Grid {
         &self.customer
     }
 
+    /// The customer's 3bot, to end and start it.
+    #[must_use]
+    pub fn customer_mut(&mut self) -> &mut Bot {
+        &mut self.customer
+    }
+
     /// Starts the 3bot of one more farmer, who has nothing yet, and waits until it stands on the chain.
     ///
     /// # Errors

@@ -1,8 +1,8 @@
 //! Driving the farmer's side: answering requests with nobody present.
 
 use ledger::{
-    Id, Kind,
-    body::{Assignments, Entity, Farm, Image, Node, Terms},
+    Amendment, Id, Kind,
+    body::{Assignments, Contract, Entity, Farm, Image, Node, Terms},
 };
 use peer_link::{Connection, Limits, LinkError, PeerId, Share, Stream, serve_requests};
 use tracing::info;
@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     acceptance::{Facts, admit, check_link, judge},
+    amendment,
     negotiation::{Ask, Farmer, Input, MAX_MESSAGE, Message, Output, Reason, Request},
     policy::Policy,
 };
@@ -42,6 +43,17 @@ impl Bot {
         let Ok(time) = self.chain().time().await else {
             return refuse(stream, "this farmer's bot does not reach the chain").await;
         };
+        if let Message::Amend(amendment) = first {
+            let answer = match self.check_amendment(&amendment, peer).await {
+                Ok(()) => Message::Signed {
+                    signature: amendment.sign(self.chain().chain(), &self.shared.author.key),
+                },
+                Err(reason) => Message::Reject { reason },
+            };
+            stream.send(&answer, MAX_MESSAGE).await?;
+            stream.finish();
+            return Ok(());
+        }
         let clock = Clock::start(time);
         let key = self.shared.author.key.clone();
         let mut core = Farmer::start(self.chain().chain(), self.id(), key, clock.now());
@@ -72,13 +84,13 @@ impl Bot {
     }
 
     /// Makes sure that a customer is who it says and is dealt with, before anything else is looked at for it.
-    async fn admit(&self, request: &Request, peer: PeerId) -> Result<(Policy, Entity), Reason> {
+    async fn admit(&self, customer: Id, peer: PeerId) -> Result<(Policy, Entity), Reason> {
         let policy = self.shared.home.policy().map_err(|error| {
             tracing::error!("{}", super::error::joined(&error));
             Reason::lossy("the farmer's policy cannot be read")
         })?;
-        admit(request.customer, &policy)?;
-        let customer = self.chain().require::<Entity>(request.customer).await;
+        admit(customer, &policy)?;
+        let customer = self.chain().require::<Entity>(customer).await;
         let customer = customer
             .map_err(|error| Reason::lossy(&super::error::joined(&error)))?
             .body;
@@ -88,7 +100,7 @@ impl Bot {
 
     /// Looks at the rest: what is offered for a request, if anything.
     async fn check(&self, request: &Request, peer: PeerId, guest: &mut Option<Share<Id>>) -> Result<Ask, Reason> {
-        let (policy, customer) = self.admit(request, peer).await?;
+        let (policy, customer) = self.admit(request.customer, peer).await?;
         if guest.is_none() {
             *guest = self.shared.door.enter(request.customer);
         }
@@ -98,6 +110,31 @@ impl Bot {
         let facts = self.facts(request, customer).await;
         let facts = facts.map_err(|error| Reason::lossy(&error.line()))?;
         judge(self.id(), request, &facts, &policy)
+    }
+
+    /// Looks at whether what is to hold in the place of an agreement is signed.
+    async fn check_amendment(&self, amendment: &Amendment, peer: PeerId) -> Result<(), Reason> {
+        let customer = amendment.agreement.customer;
+        let (policy, _) = self.admit(customer, peer).await?;
+        let Some(_guest) = self.shared.door.enter(customer) else {
+            return Err(Reason::lossy("too many negotiations with this customer at once"));
+        };
+        let facts = self.standing(amendment).await;
+        let facts = facts.map_err(|error| Reason::lossy(&error.line()))?;
+        amendment::judge(self.id(), amendment, &facts, &policy)
+    }
+
+    async fn standing(&self, amendment: &Amendment) -> Result<amendment::Facts, BotError> {
+        let chain = self.chain();
+        let contract = chain.require::<Contract>(amendment.contract).await?.body;
+        let agreement = &contract.signed.agreement;
+        Ok(amendment::Facts {
+            node: chain.require::<Node>(agreement.node).await?.body,
+            assignments: chain.require::<Assignments>(agreement.node).await?.body,
+            terms: chain.require::<Terms>(agreement.terms.0).await?.body,
+            now: chain.time().await?,
+            contract,
+        })
     }
 
     async fn facts(&self, request: &Request, customer: Entity) -> Result<Facts, BotError> {

@@ -8,7 +8,7 @@ use ledger::{
 use super::{Bot, BotError};
 use crate::{
     control::DeploymentView,
-    deployment::{Deployment, Placement},
+    deployment::{Cost, Deployment, Placement},
 };
 
 impl Bot {
@@ -110,7 +110,10 @@ impl Bot {
     }
 
     /// Cancels a contract unless it has ended or never was.
-    pub(super) async fn cancel_contract(&self, contract: Id) -> Result<(), BotError> {
+    ///
+    /// # Errors
+    /// [`BotError`] when the chain cannot be asked, or the contract is neither this bot's nor on a node of its.
+    pub async fn cancel_contract(&self, contract: Id) -> Result<(), BotError> {
         let known = self.chain().record::<Contract>(contract).await?;
         if known.is_some_and(|known| known.body.ended().is_none()) {
             self.send(Operation::Cancel { contract }).await?;
@@ -119,9 +122,12 @@ impl Bot {
     }
 
     /// What a placement has cost so far.
-    pub(super) async fn paid(&self, placement: &Placement) -> Result<Tokens, BotError> {
+    pub(super) async fn cost(&self, placement: &Placement) -> Result<Cost, BotError> {
         let escrow = self.chain().record::<Escrow>(placement.contract).await?;
-        Ok(escrow.map_or(Tokens::ZERO, |escrow| escrow.body.paid))
+        Ok(escrow.map_or(Cost::default(), |escrow| Cost {
+            paid: escrow.body.paid,
+            withheld: escrow.body.withheld,
+        }))
     }
 
     /// How a deployment is.
@@ -135,7 +141,11 @@ impl Bot {
             price: placement.map(|placement| placement.price),
             settled: deployment.settled_before,
             periods: deployment.plan.periods,
-            paid: deployment.paid_before,
+            paid: deployment
+                .paid_before
+                .checked_sub(deployment.withheld_before)
+                .unwrap_or_default(),
+            withheld: deployment.withheld_before,
             held: Tokens::ZERO,
             disputes: 0,
         };
@@ -150,7 +160,8 @@ impl Bot {
             }
         }
         if let Some(escrow) = self.chain().record::<Escrow>(placement.contract).await? {
-            view.paid = view.paid.checked_add(escrow.body.paid).unwrap_or(view.paid);
+            view.paid = view.paid.saturating_add(escrow.body.paid);
+            view.withheld = view.withheld.saturating_add(escrow.body.withheld);
             view.held = escrow.body.held;
         }
         Ok(view)

@@ -4,15 +4,15 @@ use std::collections::BTreeSet;
 
 use chain_client::{ClientError, SendError};
 use ledger::{
-    Hash, Id, Operation, Refusal,
+    Id, Operation, Refusal,
     agreement::SignedAgreement,
-    body::{Blob, Contract, Entity, Node},
+    body::{Blob, Contract, Entity, Image, Node},
 };
 use workload::Workload;
 
 use super::{Bot, BotError, Stages, link_address};
 use crate::{
-    app::App,
+    app::{App, Plan},
     control::FailureKind,
     deployment::{AVOID_MS, Deployment, Placement},
     market::{Candidate, Listing, Wanted, by_turns},
@@ -30,18 +30,8 @@ impl Bot {
     /// [`BotError`] when it cannot even be begun.
     pub async fn deploy(&self, app: App, stages: Stages) -> Result<(), BotError> {
         let App { plan, workload } = app;
-        let image = self.image(&plan.image).await?.body;
-        let storage = plan.resources.sru.saturating_add(plan.resources.hru);
-        let needed = image.root.size.saturating_add(plan.volumes);
-        if storage < needed {
-            let (needed, storage) = quantity::shortage(needed, storage);
-            return Err(BotError::Usage(format!(
-                "image and volumes need {needed} of storage, {storage} are ordered; raise resources.sru or hru"
-            )));
-        }
-        let own = self.shared.encryption.public();
-        let sealed =
-            workload::seal(&workload, &[own]).map_err(|error| BotError::Usage(super::error::joined(&error)))?;
+        check_storage(&plan, &self.image(&plan.image).await?.body)?;
+        let sealed = self.seal_for_itself(&workload)?;
         let name = plan.name.clone();
         {
             let before = self.shared.deployments.lock().await.get(&name).cloned();
@@ -49,7 +39,7 @@ impl Bot {
                 let text = format!("{name:?} is deployed already; cancel it first, or choose another name");
                 return Err(BotError::Usage(text));
             }
-            let mut deployment = Deployment::new(plan, &sealed);
+            let mut deployment = Deployment::new(plan, sealed);
             if let Some(before) = &before {
                 self.check_over(before).await?;
                 deployment.avoid.clone_from(&before.avoid);
@@ -122,6 +112,13 @@ impl Bot {
         Err(last.unwrap_or_else(|| BotError::NotFound("no node suits".into())))
     }
 
+    /// A workload as it is kept here: sealed to the bot itself, in hexadecimal digits.
+    pub(super) fn seal_for_itself(&self, workload: &Workload) -> Result<String, BotError> {
+        let sealed = workload::seal(workload, &[self.shared.encryption.public()]);
+        let sealed = sealed.map_err(|error| BotError::Usage(super::error::joined(&error)))?;
+        Ok(data_encoding::HEXLOWER.encode(&sealed))
+    }
+
     pub(super) fn unseal(&self, deployment: &Deployment) -> Result<Workload, BotError> {
         let sealed = data_encoding::HEXLOWER
             .decode(deployment.sealed.as_bytes())
@@ -190,11 +187,9 @@ impl Bot {
                 node: listing.node,
                 resources: deployment.plan.resources,
                 periods: deployment.periods_left(),
+                deposit: deployment.deposit(),
                 image: (image.record.id, image.record.hash()),
-                sealed: Blob {
-                    hash: Hash::from_bytes(*blake3::hash(&sealed).as_bytes()),
-                    size: u64::try_from(sealed.len()).unwrap_or(u64::MAX),
-                },
+                sealed: Blob::of(&sealed),
                 salt,
             },
             farmer: listing.owner,
@@ -226,7 +221,7 @@ impl Bot {
             farmer: Some(agreement.farmer),
             leaving: None,
         };
-        let total = agreement.total();
+        let paid_in = agreement.price_of(agreement.deposit);
         let name = &deployment.plan.name;
         let kept = placement.clone();
         let known = self
@@ -242,9 +237,9 @@ impl Bot {
         }
         match self.send(Operation::Agree(signed)).await {
             Ok(_) => {
-                let total = total.map(|total| total.to_string()).unwrap_or_default();
+                let paid_in = paid_in.unwrap_or_default();
                 let contract = placement.contract.short();
-                stages.reached("escrow funded", &format!("{total} for contract {contract}"));
+                stages.reached("escrow funded", &format!("{paid_in} for contract {contract}"));
                 Ok(placement)
             }
             Err(error) if error.kind() == FailureKind::Refused => match self.is_ruled_out(placement.contract).await {
@@ -278,6 +273,19 @@ impl Bot {
         self.send(changes_nothing).await?;
         Ok(self.chain().record::<Contract>(contract).await?.is_none())
     }
+}
+
+/// Whether what is ordered holds the image and the volumes.
+pub(super) fn check_storage(plan: &Plan, image: &Image) -> Result<(), BotError> {
+    let storage = plan.resources.sru.saturating_add(plan.resources.hru);
+    let needed = image.root.size.saturating_add(plan.volumes);
+    if storage < needed {
+        let (needed, storage) = quantity::shortage(needed, storage);
+        return Err(BotError::Usage(format!(
+            "image and volumes need {needed} of storage, {storage} are ordered; raise resources.sru or hru"
+        )));
+    }
+    Ok(())
 }
 
 /// Why a candidate came to nothing, and who is asked last because of it.

@@ -204,6 +204,7 @@ impl Bot {
             return Ok(Step::LookAgain(EAGER));
         };
         let deployment = self.update_settled(name, watch.contract.as_ref()).await?;
+        let deployment = self.find_out(name, deployment, watch, head.time).await?;
         let live = watch
             .contract
             .as_ref()
@@ -234,14 +235,20 @@ impl Bot {
                 self.send_receipt(placement, watch, period, (from, to)).await;
                 Ok(Step::LookAgain(BLIND))
             }
+            Next::Fund { funded } => {
+                let contract = placement.contract;
+                self.send(Operation::Fund { contract, funded }).await?;
+                info!(%contract, funded, "paid in");
+                Ok(Step::LookAgain(EAGER))
+            }
             Next::Leave { reason, blame } => {
                 self.leave(name, placement, Leaving { reason, blame }, stages).await?;
                 Ok(Step::LookAgain(EAGER))
             }
             Next::Redeploy { reason } if deployment.ended.is_none() => {
                 stages.note(&format!("{reason}; looking for another node"));
-                let paid = self.paid(placement).await?;
-                self.update(name, |known| known.displace(paid, head.time)).await?;
+                let cost = self.cost(placement).await?;
+                self.update(name, |known| known.displace(cost, head.time)).await?;
                 Ok(Step::Displaced)
             }
             Next::Redeploy { reason } | Next::Finish { reason } => {
@@ -249,6 +256,28 @@ impl Bot {
                 Ok(Step::Over)
             }
         }
+    }
+
+    /// Finds out whether the chain took what the deployment is to become.
+    async fn find_out(
+        &self,
+        name: &str,
+        deployment: Deployment,
+        watch: &mut Watch,
+        now: Timestamp,
+    ) -> Result<Deployment, BotError> {
+        let Some(contract) = watch.contract.as_ref().filter(|_| deployment.pending.is_some()) else {
+            return Ok(deployment);
+        };
+        let in_force = contract.body.signed.agreement.clone();
+        let mut is_new = false;
+        let deployment = self
+            .update(name, |known| is_new = known.settle_pending(&in_force, now))
+            .await?;
+        if is_new {
+            watch.port = self.named_port(name).await;
+        }
+        Ok(deployment)
     }
 
     /// Cancels the contract with a node that is left; why is kept first, so that it is known whatever happens.
@@ -282,7 +311,7 @@ impl Bot {
     /// Takes note of how many periods are settled, if that is more than was known.
     async fn update_settled(&self, name: &str, contract: Option<&Proven<Contract>>) -> Result<Deployment, BotError> {
         let settled = match contract.map(|known| &known.body.state) {
-            Some(ContractState::Active { period, .. }) => *period,
+            Some(ContractState::Active { period, .. } | ContractState::Suspended { period, .. }) => *period,
             _ => 0,
         };
         let known = self.deployment(name).await?;
@@ -316,10 +345,7 @@ impl Bot {
             Some(_) => None,
             None => watch.unanswered_since.or_else(|| Some(Instant::now())),
         };
-        let active = match contract.state {
-            ContractState::Active { since, period, .. } => Some((since, period)),
-            _ => None,
-        };
+        let active = contract.open_period();
         let fetched = active.is_some() || state.as_ref().is_some_and(State::is_fetched);
         if fetched && !watch.fetched {
             watch.fetched = true;
@@ -327,7 +353,9 @@ impl Bot {
                 stages.reached("image fetched and verified", "by the node");
             }
         }
-        let (Some((since, period)), Some(now)) = (active, self.chain().now()) else {
+        let (Some(period), Some(now)) = (active, self.chain().now()) else {
+            // Whatever was seen before is not measured over a suspension.
+            watch.meter = None;
             return EAGER;
         };
         let period_ms = contract.signed.agreement.rule.period_ms;
@@ -340,14 +368,10 @@ impl Bot {
             .get_or_insert_with(|| Meter::new(look_ms.saturating_mul(3).saturating_add(1_000)));
         if meter.is_empty() && running {
             // The first look comes a moment after the node said that it runs.
-            meter.saw(since, true);
+            meter.saw(period.began, true);
         }
         meter.saw(now, running);
-        meter.forget_before(
-            period
-                .checked_sub(1)
-                .map_or(since, |before| contract.period_end(since, before)),
-        );
+        meter.forget_before(period.began);
         Duration::from_millis(look_ms)
     }
 

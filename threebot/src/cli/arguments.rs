@@ -98,6 +98,11 @@ pub(crate) enum Command {
         /// Its app.toml.
         app: PathBuf,
     },
+    /// Changes a deployment that runs into what its app.toml says now: periods, resources, image, environment. The node stays.
+    Amend {
+        /// Its app.toml.
+        app: PathBuf,
+    },
     /// Lists deployments.
     Ps,
     /// Prints a deployment's output.
@@ -190,6 +195,11 @@ pub(crate) enum Farm {
         #[arg(long)]
         iso: Option<PathBuf>,
     },
+    /// Ends a contract on one of the bot's nodes; its customer pays nothing for the begun period.
+    Cancel {
+        /// The contract.
+        contract: Id,
+    },
     /// Lists the bot's farms with their nodes.
     List,
 }
@@ -223,18 +233,21 @@ pub(crate) struct TermsArguments {
     /// In what time a workload must run.
     #[arg(long, value_parser = quantity::millis, default_value = "15m")]
     pub(crate) deploy: u64,
+    /// In what time a suspended contract, whose next period is not paid in, must be paid.
+    #[arg(long, value_parser = quantity::millis, default_value = "1d")]
+    pub(crate) suspend: u64,
     /// Most by which report and receipt may differ and still agree, in thousandths of a period.
     #[arg(long, default_value_t = 50)]
     pub(crate) tolerance_permille: u16,
-    /// Part of the reported time that is paid without a receipt, in thousandths.
+    /// Part of the reported time that the farmer is paid without a receipt, in thousandths; the rest is nobody's.
     #[arg(long, default_value_t = 900)]
     pub(crate) unconfirmed_permille: u16,
-    /// Part of the difference that is paid when report and receipt differ, in thousandths.
-    #[arg(long, default_value_t = 500)]
-    pub(crate) disputed_permille: u16,
     /// Periods in a row without a report after which a contract fails.
     #[arg(long, default_value_t = 2)]
     pub(crate) missed_limit: u32,
+    /// Periods in which report and receipt differed, in all, after which a contract fails.
+    #[arg(long, default_value_t = 24)]
+    pub(crate) dispute_limit: u32,
     /// Fewest periods of an agreement.
     #[arg(long, default_value_t = 1)]
     pub(crate) min_periods: u32,

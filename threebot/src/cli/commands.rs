@@ -11,7 +11,8 @@ use ledger::{
     body::{Location, Prices, SettlementRule, Terms},
 };
 use threebot::{
-    app, bot, bounds,
+    app::{self, App},
+    bot, bounds,
     control::{Failure, FailureKind, Reply, Request},
     home::Home,
     oci::{self, Platform},
@@ -54,6 +55,10 @@ pub(super) fn perform(arguments: Arguments) -> Result<(), Failure> {
         }
         Command::Serve => serve(home, file, json),
         Command::Deploy { app } => deploy(&home, &app, json),
+        Command::Amend { app } => {
+            let app = Box::new(read_app(&app)?);
+            show(&client::ask(&home, &Request::Amend { app }, |_| ())?, json)
+        }
         Command::Logs { name, follow } => logs(&home, &name, follow),
         Command::Tunnel { name, ports } => runtime()?.block_on(tunnel::run(home, name, ports, json)),
         Command::Image(Image::Push { layout, name }) => push(&home, &layout, name, json),
@@ -160,18 +165,22 @@ fn serve(home: Home, file: Option<&Path>, json: bool) -> Result<(), Failure> {
         .map_err(|error| because(FailureKind::Local)(&error))
 }
 
-fn deploy(home: &Home, path: &Path, json: bool) -> Result<(), Failure> {
+fn read_app(path: &Path) -> Result<App, Failure> {
     let named = |kind, text: String| failure(kind, format!("{}: {text}", path.display()));
     let directory = path.parent().unwrap_or(Path::new(""));
     let text = read_bounded(path).map_err(|error| named(FailureKind::Local, error.to_string()))?;
-    let app = app::parse(&text, |secret| read_bounded(&directory.join(secret))).map_err(|error| {
+    app::parse(&text, |secret| read_bounded(&directory.join(secret))).map_err(|error| {
         let kind = match error {
             app::AppError::Secret { .. } => FailureKind::Local,
             _ => FailureKind::Usage,
         };
         named(kind, bot::error_line(&error))
-    })?;
-    let request = Request::Deploy { app: Box::new(app) };
+    })
+}
+
+fn deploy(home: &Home, path: &Path, json: bool) -> Result<(), Failure> {
+    let app = Box::new(read_app(path)?);
+    let request = Request::Deploy { app };
     let reply = client::ask(home, &request, |event| print::event(&event, json))?;
     show(&reply, json)
 }
@@ -267,6 +276,7 @@ fn farm(home: &Home, farm: Farm, json: bool) -> Result<(), Failure> {
             }
         }
         Farm::List => Request::FarmList,
+        Farm::Cancel { contract } => Request::FarmCancel { contract },
         Farm::Media {
             farm,
             nodes,
@@ -303,10 +313,11 @@ fn terms(arguments: &TermsArguments) -> Terms {
             grace_ms: arguments.grace,
             acknowledge_ms: arguments.acknowledge,
             deploy_ms: arguments.deploy,
+            suspend_ms: arguments.suspend,
             tolerance_permille: arguments.tolerance_permille,
             unconfirmed_permille: arguments.unconfirmed_permille,
-            disputed_permille: arguments.disputed_permille,
             missed_limit: arguments.missed_limit,
+            dispute_limit: arguments.dispute_limit,
         },
         open: !arguments.closed,
     }

@@ -112,7 +112,7 @@ pub(super) fn nodes(nodes: &[NodeView]) {
 
 pub(super) fn deployments(deployments: &[DeploymentView]) {
     table(
-        &["NAME", "STATE", "NODE", "PRICE", "PERIODS", "PAID", "HELD"],
+        &["NAME", "STATE", "NODE", "PRICE", "PERIODS", "PAID", "WITHHELD", "HELD"],
         deployments.iter().map(|view| {
             vec![
                 view.name.clone(),
@@ -121,6 +121,7 @@ pub(super) fn deployments(deployments: &[DeploymentView]) {
                 view.price.map_or_else(|| "-".into(), |price| price.to_string()),
                 format!("{}/{}", view.settled, view.periods),
                 view.paid.to_string(),
+                view.withheld.to_string(),
                 view.held.to_string(),
             ]
         }),

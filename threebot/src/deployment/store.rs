@@ -10,9 +10,9 @@ use super::Deployment;
 use crate::{home::HomeError, replacement::replace};
 
 /// Most deployments of one bot.
-const MAX_DEPLOYMENTS: usize = 256;
-/// Longest file of a deployment in bytes: a sealed workload in hexadecimal digits and what stands beside it.
-const MAX_FILE: u64 = 256 * 1024;
+const MAX_DEPLOYMENTS: usize = 512;
+/// Longest file of a deployment in bytes: two sealed workloads in hexadecimal digits and what stands beside them.
+const MAX_FILE: u64 = 512 * 1024;
 
 /// Why deployments cannot be kept.
 #[derive(Debug, thiserror::Error)]
@@ -135,7 +135,7 @@ mod tests {
         let mut store = Deployments::open(directory.path().to_owned()).unwrap();
         let mut kept = deployment();
         kept.placement = Some(placement());
-        kept.displace(ledger::Tokens::ZERO, ledger::Timestamp::from_millis(3));
+        kept.displace(Default::default(), ledger::Timestamp::from_millis(3));
         store.put(kept.clone()).unwrap();
         let again = Deployments::open(directory.path().to_owned()).unwrap();
         assert_eq!(again.get("web"), Some(&kept));

@@ -43,6 +43,11 @@ pub enum Next {
         /// When it ended.
         to: Timestamp,
     },
+    /// Pay in further periods: the last one that is paid in has begun, or the contract is suspended for want of one.
+    Fund {
+        /// How many are paid in then, with those before.
+        funded: u32,
+    },
     /// Cancel the contract, and look for another node once that is proven.
     Leave {
         /// Why.
@@ -73,21 +78,27 @@ pub fn decide(deployment: &Deployment, placement: &Placement, seen: Seen<'_>) ->
     };
     match &contract.state {
         ContractState::Agreed { .. } | ContractState::Deploying { .. } => Next::Wait,
-        ContractState::Active {
-            since, period, receipt, ..
-        } => {
-            let to = contract.period_end(*since, *period);
-            if receipt.is_some() || seen.receipt_sent == Some(*period) || seen.now < to {
-                return leave(deployment, placement, contract, *period, seen.unanswered_ms);
+        ContractState::Active { period, receipt, .. } => {
+            let due = contract.open_period().filter(|running| running.end <= seen.now);
+            if let Some(over) = due
+                && receipt.is_none()
+                && seen.receipt_sent != Some(*period)
+            {
+                return Next::Receipt {
+                    period: over.index,
+                    from: over.began,
+                    to: over.end,
+                };
             }
-            let from = match period.checked_sub(1) {
-                Some(before) => contract.period_end(*since, before),
-                None => *since,
-            };
-            Next::Receipt {
-                period: *period,
-                from,
-                to,
+            match leave(deployment, placement, contract, *period, seen.unanswered_ms) {
+                Next::Wait => fund(deployment, placement, contract, *period),
+                left => left,
+            }
+        }
+        ContractState::Suspended { period, .. } => {
+            match leave(deployment, placement, contract, *period, seen.unanswered_ms) {
+                Next::Wait => fund(deployment, placement, contract, *period),
+                left => left,
             }
         }
         ContractState::Cancelled { .. } if author == seen.customer && placement.leaving.is_some() => {
@@ -103,6 +114,18 @@ pub fn decide(deployment: &Deployment, placement: &Placement, seen: Seen<'_>) ->
         ContractState::Cancelled { .. } => again(deployment, "the farmer cancelled the contract"),
         ContractState::Failed { reason, .. } => again(deployment, &failure(reason)),
     }
+}
+
+/// Whether more is paid in: when no more than the running period is.
+fn fund(deployment: &Deployment, placement: &Placement, contract: &Contract, settled: u32) -> Next {
+    let open = contract.signed.agreement.periods.saturating_sub(contract.funded);
+    let periods = deployment.deposit().min(open);
+    let ahead = contract.funded.saturating_sub(settled);
+    if periods == 0 || ahead > 1 || deployment.ended.is_some() || placement.leaving.is_some() {
+        return Next::Wait;
+    }
+    let funded = contract.funded.saturating_add(periods);
+    Next::Fund { funded }
 }
 
 /// Whether a node is left that runs a workload, or claims to. One that says itself that the workload does not run is not: it is
@@ -155,7 +178,9 @@ fn failure(failure: &Failure) -> String {
     match failure {
         Failure::NotAcknowledged => "the node did not acknowledge the contract in time".into(),
         Failure::NotDeployed => "the workload did not run in time".into(),
-        Failure::NodeSilent => "the node fell silent".into(),
+        Failure::NotServed => "the node did not run it for too long".into(),
+        Failure::Disputed => "report and receipt disagreed too often".into(),
+        Failure::NotPaid => "it was suspended and not paid in time".into(),
         Failure::Refused { reason } => format!("the node refused it: {reason}"),
     }
 }
@@ -179,10 +204,11 @@ mod tests {
             grace_ms: 1_000,
             acknowledge_ms: 1_000,
             deploy_ms: 1_000,
+            suspend_ms: 1_000,
             tolerance_permille: 1,
             unconfirmed_permille: 1,
-            disputed_permille: 1,
             missed_limit: 1,
+            dispute_limit: 1,
         };
         let agreement = Agreement {
             customer: id(9),
@@ -192,6 +218,7 @@ mod tests {
             resources: Resources::ZERO,
             price: Tokens::ZERO,
             periods: 10,
+            deposit: 10,
             rule,
             image: (id(4), Hash::ZERO),
             sealed: Blob {
@@ -209,7 +236,10 @@ mod tests {
         };
         Contract {
             signed,
+            replaces: None,
+            amendments: 0,
             state,
+            funded: 10,
             disputes: 0,
         }
     }
@@ -227,10 +257,11 @@ mod tests {
     }
 
     fn active(period: u32, receipt: Option<Claim>) -> Option<(ContractState, Id)> {
-        let since = T(10_000);
+        let began = T(10_000 + 1_000 * u64::from(period));
         let state = ContractState::Active {
-            since,
+            began,
             period,
+            price: Tokens::ZERO,
             report: None,
             receipt,
             missed: 0,
@@ -289,7 +320,7 @@ mod tests {
         deployment.plan.redeploy = false;
         let contract = contract(ContractState::Failed {
             at: T(1),
-            reason: Failure::NodeSilent,
+            reason: Failure::NotServed,
         });
         let seen = Seen {
             contract: Some((&contract, Id::CHAIN)),
@@ -334,6 +365,45 @@ mod tests {
         // Ten seconds each: what is at stake is little, and a look that comes late is much of a period.
         assert_eq!(next(10_000, 89, 89), Next::Wait);
         assert!(matches!(next(10_000, 90, 90), Next::Leave { .. }));
+    }
+
+    #[test]
+    fn periods_are_paid_in_when_the_last_one_runs_or_the_contract_is_suspended() {
+        let mut deployment = deployment();
+        let next = |deployment: &Deployment, funded, state: Option<(ContractState, Id)>| {
+            let (state, author) = state.unwrap();
+            let contract = Contract {
+                funded,
+                ..contract(state)
+            };
+            let seen = Seen {
+                contract: Some((&contract, author)),
+                now: T(10_500),
+                customer: id(9),
+                receipt_sent: None,
+                unanswered_ms: 0,
+            };
+            decide(deployment, &placement(), seen)
+        };
+        let suspended = || {
+            let (since, until, period) = (T(1), T(2), 3);
+            let missed = 0;
+            let state = ContractState::Suspended {
+                since,
+                until,
+                period,
+                missed,
+            };
+            Some((state, Id::CHAIN))
+        };
+        assert_eq!(next(&deployment, 10, active(9, None)), Next::Wait, "all is paid in");
+        deployment.plan.deposit = Some(2);
+        assert_eq!(next(&deployment, 5, active(3, None)), Next::Wait);
+        assert_eq!(next(&deployment, 5, active(4, None)), Next::Fund { funded: 7 });
+        assert_eq!(next(&deployment, 9, active(8, None)), Next::Fund { funded: 10 });
+        assert_eq!(next(&deployment, 3, suspended()), Next::Fund { funded: 5 });
+        deployment.ended = Some("cancelled".into());
+        assert_eq!(next(&deployment, 3, suspended()), Next::Wait);
     }
 
     #[test]

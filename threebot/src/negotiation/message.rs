@@ -2,7 +2,7 @@
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use ledger::{
-    Agreement, Hash, Id, Resources, Signature, Timestamp, Tokens,
+    Agreement, Amendment, Hash, Id, Resources, Signature, Timestamp, Tokens,
     body::{Blob, SettlementRule},
     text::Text,
 };
@@ -45,6 +45,8 @@ pub enum Message {
         /// Why.
         reason: Reason,
     },
+    /// Customer: what it wants in the place of what runs. Answered by [`Self::Signed`] or [`Self::Reject`].
+    Amend(Amendment),
 }
 
 /// What a customer wants from a farmer: all of the agreement but price and validity.
@@ -60,6 +62,8 @@ pub struct Request {
     pub resources: Resources,
     /// For how many periods.
     pub periods: u32,
+    /// How many of them it pays in with the agreement.
+    pub deposit: u32,
     /// The image and its version.
     pub image: (Id, Hash),
     /// The sealed workload.
@@ -80,6 +84,7 @@ impl Request {
             resources: self.resources,
             price,
             periods: self.periods,
+            deposit: self.deposit,
             rule,
             image: self.image,
             sealed: self.sealed,

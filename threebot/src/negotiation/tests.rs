@@ -20,10 +20,11 @@ const RULE: SettlementRule = SettlementRule {
     grace_ms: 10_000,
     acknowledge_ms: 10_000,
     deploy_ms: 60_000,
+    suspend_ms: 60_000,
     tolerance_permille: 50,
     unconfirmed_permille: 900,
-    disputed_permille: 500,
     missed_limit: 2,
+    dispute_limit: 24,
 };
 
 /// What the terms ask for a period.
@@ -53,6 +54,7 @@ fn request() -> Request {
             hru: 0,
         },
         periods: 10,
+        deposit: 10,
         image: (id(6), Hash::from_bytes([7; 32])),
         sealed: Blob {
             hash: Hash::from_bytes([8; 32]),

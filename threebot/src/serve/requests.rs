@@ -46,6 +46,10 @@ async fn reply(bot: &Bot, request: Request, events: &mpsc::Sender<Event>) -> Res
         Request::FarmCreate { name, location } => Reply::Made(bot.create_farm(&name, location).await?),
         Request::FarmList => Reply::Farms(bot.farms().await?),
         Request::FarmTerms { farm, terms } => Reply::Made(bot.set_terms(farm.as_deref(), terms).await?),
+        Request::FarmCancel { contract } => {
+            bot.cancel_contract(contract).await?;
+            Reply::Nothing
+        }
         Request::FarmMedia {
             farm,
             nodes,
@@ -71,6 +75,7 @@ async fn reply(bot: &Bot, request: Request, events: &mpsc::Sender<Event>) -> Res
             )
             .await?,
         ),
+        Request::Amend { app } => Reply::Deployed(bot.amend(*app).await?),
         Request::Ps => Reply::Deployments(bot.deployments().await?),
         Request::Logs { name, from } => {
             let (from, bytes) = bot.log(&name, from).await?;

@@ -120,10 +120,15 @@ impl Daemon {
         serde_json::from_str(&self.done(&all)).unwrap()
     }
 
-    /// Kills it without warning and starts it again.
-    pub(crate) fn restart(&mut self) {
+    /// Kills it without warning.
+    pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+    }
+
+    /// Kills it without warning and starts it again.
+    pub(crate) fn restart(&mut self) {
+        self.kill();
         *self = Self::start(&self.home.clone());
     }
 
@@ -367,18 +372,13 @@ async fn keep(chain: ChainClient, author: Author, alive: Arc<AtomicBool>) {
             let operation = match contract.body.state {
                 ContractState::Agreed { .. } => step(Step::Acknowledged),
                 ContractState::Deploying { .. } => step(Step::Running),
-                ContractState::Active {
-                    since,
-                    period,
-                    report: None,
-                    ..
-                } => {
-                    let end = contract.body.period_end(since, period);
+                ContractState::Active { report: None, .. } => {
+                    let running = contract.body.open_period().unwrap();
                     let up_ms = contract.body.signed.agreement.rule.period_ms;
                     let block = (head.height, head.id());
-                    (head.time >= end).then_some(Operation::Report {
+                    (head.time >= running.end).then_some(Operation::Report {
                         contract: id,
-                        period,
+                        period: running.index,
                         up_ms,
                         block,
                     })

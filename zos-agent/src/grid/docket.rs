@@ -8,7 +8,7 @@ use std::{
 
 use ledger::{
     Id, Record,
-    body::{Contract, ContractState, Image},
+    body::{Blob, Contract, ContractState, Image},
     record::BodyOf,
 };
 use workload::{EncryptionKey, Workload};
@@ -18,7 +18,7 @@ use crate::{
     layout::DiskId,
     place::History,
     reconcile::{self, Desired, Wanted},
-    vm::{Networking, VmId, VmSpec, Volume},
+    vm::{Networking, Size, VmId, VmSpec, Volume},
 };
 
 /// One contract and what is here of it.
@@ -63,7 +63,8 @@ impl Entry {
     /// Whether it can have left data: a contract whose workload ran, and that has volumes.
     #[must_use]
     pub fn history(&self) -> History {
-        let ran = matches!(self.contract.state, ContractState::Active { .. });
+        let state = &self.contract.state;
+        let ran = matches!(state, ContractState::Active { .. } | ContractState::Suspended { .. });
         let volumes = self
             .workload
             .as_ref()
@@ -78,11 +79,7 @@ impl Entry {
     /// When the period begins that is settled next, in the chain's milliseconds; 0 before the first.
     #[must_use]
     pub fn unsettled_from(&self) -> u64 {
-        let ContractState::Active { since, period, .. } = self.contract.state else {
-            return 0;
-        };
-        let end = self.contract.period_end(since, period).millis();
-        end.saturating_sub(self.contract.signed.agreement.rule.period_ms)
+        self.contract.open_period().map_or(0, |period| period.began.millis())
     }
 
     /// Bytes that are to be fetched before it can run: image and configuration.
@@ -125,36 +122,64 @@ impl Docket {
             .is_none_or(|known| known.record.version < record.version)
     }
 
-    /// Takes over a version; what is here of the contract besides stays.
+    /// Takes over a version; what is here of the contract besides stays, but for what an amendment put something else in the
+    /// place of.
     pub fn learn(&mut self, fresh: Entry) {
         let id = fresh.record.id;
         let entry = match self.entries.remove(&id) {
-            Some(known) => Entry {
-                record: fresh.record,
-                contract: fresh.contract,
-                ..known
-            },
+            Some(mut known) => {
+                let (before, after) = (&known.contract.signed.agreement, &fresh.contract.signed.agreement);
+                if before.image != after.image {
+                    (known.image, known.config) = (None, None);
+                }
+                if before.sealed != after.sealed {
+                    known.workload = None;
+                }
+                if before != after {
+                    known.problem = None;
+                }
+                Entry {
+                    record: fresh.record,
+                    contract: fresh.contract,
+                    ..known
+                }
+            }
             None => fresh,
         };
         self.entries.insert(id, entry);
     }
 
-    /// Takes over the image's record.
+    /// Takes over the image's record, if it is the version that was agreed on.
     pub fn learn_image(&mut self, id: Id, record: &Record) {
-        self.change(id, |entry| entry.image = Image::of(&record.body).cloned());
+        let version = record.hash();
+        self.change(id, |entry| {
+            if entry.contract.signed.agreement.image.1 == version {
+                entry.image = Image::of(&record.body).cloned();
+            }
+        });
     }
 
-    /// Takes over the image's configuration.
+    /// Takes over the image's configuration, if it is that of the image that was agreed on.
     pub fn learn_config(&mut self, id: Id, config: Vec<u8>) {
-        self.change(id, |entry| entry.config = Some(config));
+        let blob = Blob::of(&config);
+        self.change(id, |entry| {
+            if entry.image.as_ref().is_some_and(|image| image.config == blob) {
+                entry.config = Some(config);
+            }
+        });
     }
 
-    /// Takes over the ciphertext and opens it.
+    /// Takes over the ciphertext, if it is the one that was agreed on, and opens it.
     pub fn learn_sealed(&mut self, id: Id, sealed: &[u8]) {
-        let opened = workload::open(sealed, &self.key);
-        self.change(id, |entry| match opened {
-            Ok(workload) => entry.workload = Some(workload),
-            Err(error) => entry.problem = Some(format!("sealed workload: {error}")),
+        let (opened, blob) = (workload::open(sealed, &self.key), Blob::of(sealed));
+        self.change(id, |entry| {
+            if entry.contract.signed.agreement.sealed != blob {
+                return;
+            }
+            match opened {
+                Ok(workload) => entry.workload = Some(workload),
+                Err(error) => entry.problem = Some(format!("sealed workload: {error}")),
+            }
         });
     }
 
@@ -182,6 +207,20 @@ impl Docket {
         if let Some(entry) = self.entries.get_mut(&id) {
             change(entry);
         }
+    }
+
+    /// Content that this contract needs of its image and no other does.
+    #[must_use]
+    pub fn sole_content(&self, id: Id) -> Vec<Blob> {
+        let image = self.entries.get(&id).and_then(|entry| entry.image.as_ref());
+        let of_others = |blob: &Blob| {
+            let mut others = self.entries.iter().filter(|(other, _)| **other != id);
+            others.any(|(_, entry)| {
+                entry.contract.ended().is_none() && entry.image.as_ref().is_some_and(|image| image.root == *blob)
+            })
+        };
+        let image = image.filter(|image| !of_others(&image.root));
+        image.into_iter().flat_map(|image| [image.root, image.config]).collect()
     }
 
     /// Images that a contract still needs: one that has not ended, or one whose VM still runs.
@@ -223,17 +262,33 @@ fn want(
     if let Some(at) = entry.contract.ended() {
         return Some(Wanted::Terminal { since_ms: at.millis() });
     }
-    if entry.contract.runs_until().is_some_and(|end| now_ms >= end.millis()) {
+    // It ends then, or goes on when more is paid in.
+    let is_over = entry.contract.runs_until().is_some_and(|end| now_ms >= end.millis());
+    if is_over || matches!(entry.contract.state, ContractState::Suspended { .. }) {
         return Some(Wanted::Stop);
     }
     // An agreement is acknowledged before anything is prepared for it.
-    if matches!(entry.contract.state, ContractState::Agreed { .. }) || entry.problem.is_some() {
+    if matches!(entry.contract.state, ContractState::Agreed { .. }) {
         return None;
     }
-    let (image, config, workload) = (entry.image.as_ref()?, entry.config.as_ref()?, entry.workload.as_ref()?);
+    if entry.problem.is_some() {
+        return Some(Wanted::Stop);
+    }
+    let known = entry
+        .image
+        .as_ref()
+        .zip(entry.config.as_ref())
+        .zip(entry.workload.as_ref());
+    let Some(((image, config), workload)) = known else {
+        // What ran before an amendment goes on until it is here, within what is paid for now.
+        let resources = &entry.contract.signed.agreement.resources;
+        return entry.contract.replaces.map(|_| Wanted::Keep(Size::within(resources)));
+    };
     let root = *image.root.hash.as_bytes();
-    let spec = spec(entry, vm, config, workload, image_path(&root)).ok()?;
-    Some(Wanted::Run(Box::new(reconcile::Workload { image: root, spec })))
+    Some(match spec(entry, vm, config, workload, image_path(&root)) {
+        Ok(spec) => Wanted::Run(Box::new(reconcile::Workload { image: root, spec })),
+        Err(_) => Wanted::Stop,
+    })
 }
 
 /// The VM that a contract asks for.
@@ -247,6 +302,9 @@ pub fn spec(entry: &Entry, id: VmId, config: &[u8], workload: &Workload, root: P
         bytes: volume.size,
         mount: volume.mount.clone(),
     });
+    let image = entry.image.as_ref().map_or(0, |image| image.root.size);
+    let reserved = resources.sru.saturating_add(resources.hru);
+    let volume_room = reserved.saturating_sub(image);
     let spec = VmSpec {
         id,
         vcpus: u8::try_from(resources.cru).map_err(|_| format!("{} processors are too many", resources.cru))?,
@@ -255,15 +313,14 @@ pub fn spec(entry: &Entry, id: VmId, config: &[u8], workload: &Workload, root: P
         root,
         process: process(config, workload).map_err(|error| error.to_string())?,
         volumes: volumes.collect(),
+        volume_room,
         networking: Networking::Internet,
     };
     spec.check().map_err(|error| error.to_string())?;
-    let image = entry.image.as_ref().map_or(0, |image| image.root.size);
     let wanted = spec
         .volumes
         .iter()
         .fold(image, |sum, volume| sum.saturating_add(volume.bytes));
-    let reserved = resources.sru.saturating_add(resources.hru);
     if wanted > reserved {
         return Err(format!(
             "image and volumes need {wanted} bytes of storage, {reserved} are agreed"
@@ -288,13 +345,13 @@ mod tests {
         let mut docket = Docket::new(EncryptionKey::from_seed(&[1; 32]));
         let live = fixture::contract(1, fixture::active());
         let ended = fixture::contract(2, ContractState::Expired { at: Default::default() });
-        for (record, image) in [(&live, 7), (&ended, 8)] {
+        for (record, image) in [(&live, 1), (&ended, 2)] {
             docket.learn(Entry::new(record.clone()).unwrap());
             docket.learn_image(record.id, &fixture::image(image));
         }
         let vm = vm_id(ended.id).unwrap();
-        assert_eq!(docket.images(&BTreeSet::new()), [[7; 32]].into());
-        assert_eq!(docket.images(&[vm].into()), [[7; 32], [8; 32]].into());
+        assert_eq!(docket.images(&BTreeSet::new()), [[1; 32]].into());
+        assert_eq!(docket.images(&[vm].into()), [[1; 32], [2; 32]].into());
     }
 
     #[test]
@@ -305,5 +362,82 @@ mod tests {
             run_by: Default::default(),
         };
         assert_eq!(entry(deploying).history(), History::Blank);
+        assert_eq!(entry(fixture::suspended()).history(), History::HasData);
+    }
+
+    #[test]
+    fn amendment_leaves_what_it_does_not_change_and_nothing_else_is_taken_for_what_it_names() {
+        let mut docket = Docket::new(EncryptionKey::from_seed(&[1; 32]));
+        let first = fixture::contract(1, fixture::active());
+        let id = first.id;
+        fixture::fill(&mut docket, first.clone());
+        let parts = |docket: &Docket| {
+            let entry = &docket.entries()[&id];
+            (entry.image.is_some(), entry.config.is_some(), entry.workload.is_some())
+        };
+        assert_eq!(parts(&docket), (true, true, true));
+        let longer = fixture::amended(&first, |agreement| agreement.periods += 1);
+        docket.learn(Entry::new(longer.clone()).unwrap());
+        assert_eq!(parts(&docket), (true, true, true));
+        let renewed = fixture::amended(&longer, |agreement| agreement.image.1 = fixture::image(9).hash());
+        docket.learn(Entry::new(renewed.clone()).unwrap());
+        assert_eq!(parts(&docket), (false, false, true));
+        docket.learn_image(id, &fixture::image(1));
+        docket.learn_config(id, fixture::CONFIG.to_vec());
+        assert_eq!(parts(&docket), (false, false, true), "these are the old ones");
+        docket.learn_image(id, &fixture::image(9));
+        docket.learn_config(id, b"{}".to_vec());
+        assert_eq!(parts(&docket), (true, false, true));
+        let resealed = fixture::amended(&renewed, |agreement| agreement.sealed.size += 1);
+        docket.refuse(id, "too large".into());
+        docket.learn(Entry::new(resealed).unwrap());
+        assert_eq!(parts(&docket), (true, false, false));
+        assert_eq!(docket.entries()[&id].problem, None, "what was wrong may be right now");
+        docket.learn_sealed(id, &fixture::sealed());
+        assert_eq!(parts(&docket), (true, false, false));
+        let wanted = docket.desired(0, |_| "/root".into()).workloads.into_values().next();
+        assert!(matches!(wanted, Some(Wanted::Keep(_))), "{wanted:?}");
+    }
+
+    #[test]
+    fn what_an_amendment_makes_impossible_is_stopped() {
+        let mut docket = Docket::new(EncryptionKey::from_seed(&[1; 32]));
+        let first = fixture::contract(1, fixture::active());
+        let id = first.id;
+        fixture::fill(&mut docket, first.clone());
+        let wanted = |docket: &Docket| docket.desired(0, |_| "/root".into()).workloads.into_values().next();
+        assert!(matches!(wanted(&docket), Some(Wanted::Run(_))));
+        let tiny = fixture::amended(&first, |agreement| agreement.resources.mru = 1);
+        docket.learn(Entry::new(tiny).unwrap());
+        assert_eq!(wanted(&docket), Some(Wanted::Stop));
+        docket.refuse(id, "it has no memory".into());
+        assert_eq!(wanted(&docket), Some(Wanted::Stop));
+    }
+
+    #[test]
+    fn workload_stops_when_what_is_paid_in_is_used_up_and_stays_so_while_it_is_suspended() {
+        let entry = |state| {
+            let record = fixture::contract(1, state);
+            let mut docket = Docket::new(EncryptionKey::from_seed(&[1; 32]));
+            fixture::fill(&mut docket, record);
+            move |now_ms| {
+                docket
+                    .desired(now_ms, |_| "/root".into())
+                    .workloads
+                    .into_values()
+                    .next()
+            }
+        };
+        let active = entry(fixture::active());
+        let paid_until = u64::from(fixture::FUNDED) * 10_000;
+        assert!(matches!(active(paid_until - 1), Some(Wanted::Run(_))));
+        assert_eq!(active(paid_until), Some(Wanted::Stop));
+        let suspended = entry(fixture::suspended());
+        assert_eq!(suspended(paid_until), Some(Wanted::Stop));
+        assert_eq!(
+            suspended(0),
+            Some(Wanted::Stop),
+            "also before the chain's time is known"
+        );
     }
 }

@@ -34,7 +34,7 @@ pub fn duty(id: Id, entry: &Entry, seen: Seen, head: ChainHead) -> Option<Operat
     let contract = &entry.contract;
     let step = |step| Some(Operation::Progress { contract: id, step });
     match contract.state {
-        ContractState::Agreed { .. } | ContractState::Deploying { .. } if entry.problem.is_some() => {
+        _ if contract.ended().is_none() && entry.problem.is_some() => {
             step(Step::Refused(Text::lossy(entry.problem.as_deref().unwrap_or_default())))
         }
         // Whoever reserves capacity and sends no workload has it for the shorter of both times alone.
@@ -50,15 +50,12 @@ pub fn duty(id: Id, entry: &Entry, seen: Seen, head: ChainHead) -> Option<Operat
 }
 
 fn report(id: Id, entry: &Entry, contract: &Contract, head: ChainHead) -> Option<Operation> {
-    let ContractState::Active { since, period, .. } = contract.state else {
-        return None;
-    };
-    let end = contract.period_end(since, period).millis();
-    let begin = end.saturating_sub(contract.signed.agreement.rule.period_ms);
+    let period = contract.open_period()?;
+    let (began, end) = (period.began.millis(), period.end.millis());
     (head.time_ms >= end).then(|| Operation::Report {
         contract: id,
-        period,
-        up_ms: entry.uptime.within(begin, end),
+        period: period.index,
+        up_ms: entry.uptime.within(began, end),
         block: (head.height, head.id),
     })
 }
@@ -66,7 +63,6 @@ fn report(id: Id, entry: &Entry, contract: &Contract, head: ChainHead) -> Option
 #[cfg(test)]
 mod tests {
     use ledger::Timestamp;
-    use workload::Workload;
 
     use super::*;
     use crate::grid::fixture;
@@ -83,16 +79,27 @@ mod tests {
         };
         let due = |entry: &Entry| duty(entry.record.id, entry, Seen::default(), head);
         assert_eq!(due(&entry), None);
-        entry.workload = Some(Workload {
-            name: "web".into(),
-            env: vec![],
-            args: None,
-            ports: vec![],
-            volumes: vec![],
-        });
+        entry.workload = Some(fixture::workload());
         let contract = entry.record.id;
         let step = Step::Acknowledged;
         assert_eq!(due(&entry), Some(Operation::Progress { contract, step }));
+    }
+
+    #[test]
+    fn what_can_never_run_is_refused_whatever_ran_before() {
+        let mut entry = Entry::new(fixture::contract(1, fixture::active())).unwrap();
+        entry.problem = Some("too large".into());
+        let head = ChainHead {
+            height: 7,
+            id: Hash::ZERO,
+            time_ms: 1,
+        };
+        let seen = Seen { begun: true };
+        let refused = duty(entry.record.id, &entry, seen, head);
+        let Some(Operation::Progress { step, .. }) = refused else {
+            panic!("{refused:?}")
+        };
+        assert_eq!(step, Step::Refused(Text::lossy("too large")));
     }
 
     #[test]

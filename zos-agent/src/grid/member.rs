@@ -6,7 +6,7 @@ use chain_client::{Author, ChainClient, ClientError, SendError};
 use error_line::with_causes;
 use ledger::{
     Header, Id, Kind, Operation, PublicKey, RecordKey,
-    body::{Blob, Entity, Image, Keys, Node},
+    body::{Blob, ContractState, Entity, Image, Keys, Node},
 };
 use peer_link::{PeerAddress, PeerId};
 use tokio::sync::watch;
@@ -192,8 +192,15 @@ impl Member {
         let mut trouble = None;
         for contract in assigned {
             let id = contract.record.id;
+            let before = self.suspended(id);
+            let content = self.shared.docket().sole_content(id);
             let kept = self.shared.contracts().learn(contract.record).await;
             trouble = trouble.or(kept.map_err(TurnError::keeping(id)).err());
+            self.discard_replaced(id, content).await;
+            if self.suspended(id) != before {
+                let state = contract.body.state_name();
+                (self.say)(&format!("contract {} is {state}", id.short()));
+            }
         }
         let gone: Vec<RecordKey> = {
             let docket = self.shared.docket();
@@ -217,6 +224,26 @@ impl Member {
             }
         }
         trouble.map_or(Ok(()), Err)
+    }
+
+    /// Gives back content of the image that a contract named until it was amended.
+    async fn discard_replaced(&self, id: Id, content: Vec<Blob>) {
+        let keeps_image = {
+            let docket = self.shared.docket();
+            docket.entries().get(&id).is_none_or(|entry| entry.image.is_some())
+        };
+        for blob in content.into_iter().filter(|_| !keeps_image) {
+            if let Err(error) = self.images.discard(blob).await {
+                warn!(contract = %id, "content stays in the store: {}", with_causes(&error));
+            }
+        }
+    }
+
+    /// Whether a contract is suspended, as far as is known here.
+    fn suspended(&self, id: Id) -> bool {
+        let docket = self.shared.docket();
+        let known = docket.entries().get(&id).map(|entry| &entry.contract.state);
+        matches!(known, Some(ContractState::Suspended { .. }))
     }
 
     /// Fetches what is missing of a contract: the image's record and configuration, the ciphertext, who the customer is.

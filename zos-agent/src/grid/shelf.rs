@@ -112,11 +112,13 @@ impl Shelf {
             entry.uptime = read(Part::Uptime)
                 .and_then(|bytes| decode(&bytes, MAX_RECORD).ok())
                 .unwrap_or_default();
-            entry.config = read(Part::Config);
             entry.place = read(Part::Place).and_then(|bytes| str::from_utf8(&bytes).ok()?.trim_end().parse().ok());
             docket.learn(entry);
             if let Some(image) = read(Part::Image).and_then(|bytes| decode::<Record>(&bytes, MAX_RECORD).ok()) {
                 docket.learn_image(id, &image);
+            }
+            if let Some(config) = read(Part::Config) {
+                docket.learn_config(id, config);
             }
             if let Some(sealed) = read(Part::Sealed) {
                 docket.learn_sealed(id, &sealed);

@@ -24,7 +24,7 @@ use crate::{
     guest_net::{FlowMark, NetError, Slot},
     net::links::Links,
     pool::Pool,
-    reconcile::{self, Action, Failed, Machine, Observed, Plan},
+    reconcile::{self, Action, Failed, Machine, Observed, Plan, Runs},
     vm::{
         ON_POOL, RUN, VmId, kernel,
         process::boot_id,
@@ -155,18 +155,22 @@ impl Vms {
         let mut found = registry::find(Path::new(RUN))?;
         found.ended.retain(|id| !at_work.contains(id));
         let docket = self.steps.shared.docket();
-        let here = |id: &VmId| state.running.contains_key(id) || state.starting.contains_key(id);
-        let used: u64 = docket
+        // What runs has what it was started with, whatever was agreed since.
+        let running = state
+            .running
+            .values()
+            .map(|(vm, _)| u64::from(vm.size.memory_mib) << 20);
+        let starting = docket
             .entries()
             .iter()
-            .filter(|(id, _)| vm_id(**id).is_some_and(|vm| here(&vm)))
-            .map(|(_, entry)| entry.contract.signed.agreement.resources.mru)
-            .sum();
+            .filter(|(id, _)| vm_id(**id).is_some_and(|vm| state.starting.contains_key(&vm)))
+            .map(|(_, entry)| entry.contract.signed.agreement.resources.mru);
+        let used: u64 = running.chain(starting).sum();
         Ok(Observed {
             running: state
                 .running
                 .iter()
-                .map(|(id, (vm, _))| (id.clone(), vm.digest.clone()))
+                .map(|(id, (vm, _))| (id.clone(), runs(vm)))
                 .collect(),
             ended: found.ended,
             at_work,
@@ -252,6 +256,13 @@ impl Vms {
                 warn!(vm = %id, "{}", with_causes(&error));
             }
         }
+    }
+}
+
+fn runs(vm: &registry::Running) -> Runs {
+    Runs {
+        digest: vm.digest.clone(),
+        size: vm.size,
     }
 }
 

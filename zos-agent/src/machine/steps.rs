@@ -1,7 +1,7 @@
 //! The steps of a plan, as they are done on this machine. Nothing here holds up the loop: what blocks runs on threads that may.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -133,13 +133,8 @@ impl Steps {
 
     /// Gives back what the store holds of a contract's image, which may have come only in part.
     async fn discard(&self, contract: Id) {
-        let image = {
-            let docket = self.shared.docket();
-            let image = docket.entries().get(&contract).and_then(|entry| entry.image.clone());
-            let needed = docket.images(&BTreeSet::new());
-            image.filter(|image| !needed.contains(image.root.hash.as_bytes()))
-        };
-        for blob in image.into_iter().flat_map(|image| [image.root, image.config]) {
+        let content = self.shared.docket().sole_content(contract);
+        for blob in content {
             if let Err(error) = self.images.discard(blob).await {
                 warn!(%contract, "content stays in the store: {}", with_causes(&error));
             }

@@ -19,7 +19,7 @@ pub use plan::{Action, Plan, Reason, Withheld, plan};
 
 use crate::{
     layout::DiskId,
-    vm::{VmId, VmSpec},
+    vm::{Size, VmId, VmSpec},
 };
 
 /// How long after the end of its contract a workload's data is kept, in milliseconds of the chain's time (one day).
@@ -48,6 +48,8 @@ pub struct Desired {
 pub enum Wanted {
     /// It runs.
     Run(Box<Workload>),
+    /// What runs goes on if it takes no more than this, until it is known what is to run.
+    Keep(Size),
     /// It is stopped and its data kept.
     Stop,
     /// Its contract has ended for good.
@@ -69,8 +71,8 @@ pub struct Workload {
 /// What is there.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Observed {
-    /// Running monitors, with the digest of the specification that each was started with.
-    pub running: BTreeMap<VmId, String>,
+    /// Running monitors.
+    pub running: BTreeMap<VmId, Runs>,
     /// Run directories of monitors that have ended.
     pub ended: BTreeSet<VmId>,
     /// Workloads for which steps of an earlier plan are still being carried out.
@@ -87,6 +89,15 @@ pub struct Observed {
     pub free_memory: u64,
     /// Workloads whose last attempts failed.
     pub failures: BTreeMap<VmId, Failure>,
+}
+
+/// What runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Runs {
+    /// Digest of the specification that it was started with.
+    pub digest: String,
+    /// What it takes of the machine.
+    pub size: Size,
 }
 
 /// How often and when a workload failed.

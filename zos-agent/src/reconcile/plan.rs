@@ -136,6 +136,11 @@ pub fn plan(desired: &Desired, observed: &Observed, now: Duration) -> Plan {
                     starts.push(action);
                 }
             }
+            Wanted::Keep(size) => {
+                if observed.running.get(id).is_some_and(|runs| runs.size.exceeds(*size)) {
+                    stop(&mut plan, id, observed);
+                }
+            }
             Wanted::Stop => stop(&mut plan, id, observed),
             Wanted::Terminal { since_ms } => {
                 stop(&mut plan, id, observed);
@@ -188,12 +193,14 @@ fn run(
     free: &mut u64,
     now: Duration,
 ) -> Option<Action> {
-    if let Some(digest) = observed.running.get(id) {
-        if *digest != workload.spec.digest() && observed.images.contains(&workload.image) {
+    if let Some(runs) = observed.running.get(id) {
+        // A change whose image is not there yet leaves the old one running while the image is fetched, unless it takes more than is
+        // reserved for it now.
+        let gives_way = observed.images.contains(&workload.image) || runs.size.exceeds(workload.spec.size());
+        if runs.digest != workload.spec.digest() && gives_way {
             plan.actions.push(Action::StopVm(id.clone()));
             plan.withhold(id, Reason::Replacing);
         }
-        // A change whose image is not there yet leaves the old one running while the image is fetched.
         return fetch(observed, workload, plan);
     }
     if observed.ended.contains(id) {
@@ -254,7 +261,10 @@ impl Plan {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{reconcile::Failure, vm::tests::spec};
+    use crate::{
+        reconcile::{Failure, Runs},
+        vm::{Size, VmSpec, tests::spec},
+    };
 
     const DAY: u64 = GRACE_MS;
 
@@ -288,9 +298,16 @@ mod tests {
         }
     }
 
+    fn runs(spec: &VmSpec) -> Runs {
+        Runs {
+            digest: spec.digest(),
+            size: spec.size(),
+        }
+    }
+
     fn running(names: &[&str]) -> Observed {
         Observed {
-            running: names.iter().map(|name| (id(name), spec(name).digest())).collect(),
+            running: names.iter().map(|name| (id(name), runs(&spec(name)))).collect(),
             ..observed()
         }
     }
@@ -480,6 +497,24 @@ mod tests {
         changed.image = [2; 32];
         let wanted = desired(&[("a", Wanted::Run(Box::new(changed)))]);
         check(&wanted, &running(&["a"]), "fetch 02");
+        let mut larger = running(&["a"]);
+        larger.running.get_mut(&id("a")).unwrap().size.memory_mib = 512;
+        check(
+            &wanted,
+            &larger,
+            "stop a\nfetch 02\nnot a: changed; starts when the old one has stopped",
+        );
+    }
+
+    #[test]
+    fn what_is_kept_runs_on_unless_it_takes_more_than_it_may() {
+        let keep = |memory_mib| {
+            let vcpus = 1;
+            desired(&[("a", Wanted::Keep(Size { vcpus, memory_mib }))])
+        };
+        check(&keep(128), &running(&["a"]), "");
+        check(&keep(127), &running(&["a"]), "stop a");
+        check(&keep(127), &observed(), "");
     }
 
     #[test]

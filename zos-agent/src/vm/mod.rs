@@ -24,8 +24,9 @@ pub mod volume;
 
 use std::path::PathBuf;
 
+use ledger::Resources;
 use node_api::{guest::Process, vmm};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::guest_net::Slot;
 
@@ -79,6 +80,32 @@ pub struct Volume {
     pub mount: String,
 }
 
+/// What a VM takes of its machine while it runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Size {
+    /// Processors.
+    pub vcpus: u8,
+    /// Memory in MiB.
+    pub memory_mib: u32,
+}
+
+impl Size {
+    /// The most that these resources allow.
+    #[must_use]
+    pub fn within(resources: &Resources) -> Self {
+        Self {
+            vcpus: u8::try_from(resources.cru).unwrap_or(u8::MAX),
+            memory_mib: u32::try_from(resources.mru >> 20).unwrap_or(u32::MAX),
+        }
+    }
+
+    /// Whether this takes more of anything than `other`.
+    #[must_use]
+    pub const fn exceeds(self, other: Self) -> bool {
+        self.vcpus > other.vcpus || self.memory_mib > other.memory_mib
+    }
+}
+
 /// Whether a VM has an interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub enum Networking {
@@ -103,6 +130,9 @@ pub struct VmSpec {
     pub process: Process,
     /// Volumes, in the order of their disks.
     pub volumes: Vec<Volume>,
+    /// Bytes that the volumes may take together with those of before that are not named any more. More of it makes no other VM.
+    #[serde(skip)]
+    pub volume_room: u64,
     /// Interface.
     pub networking: Networking,
 }
@@ -169,6 +199,15 @@ impl VmSpec {
             bounds("bytes of a volume", volume.bytes, MIN_VOLUME, MAX_VOLUME)?;
         }
         Ok(())
+    }
+
+    /// What it takes of the machine.
+    #[must_use]
+    pub const fn size(&self) -> Size {
+        Size {
+            vcpus: self.vcpus,
+            memory_mib: self.memory_mib,
+        }
     }
 
     /// Tells this specification from another of the same VM; the state file keeps it, so that a new agent knows whether what
@@ -245,6 +284,7 @@ pub(crate) mod tests {
                 bytes: 64 << 20,
                 mount: "/srv".to_owned(),
             }],
+            volume_room: 1 << 30,
             networking: Networking::Internet,
         }
     }

@@ -10,7 +10,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    VmId,
+    Size, VmId,
     process::{Birth, Process, boot_id},
 };
 use crate::{
@@ -29,6 +29,7 @@ struct State {
     birth: Birth,
     slot: u16,
     digest: String,
+    size: Size,
     directory: PathBuf,
 }
 
@@ -41,6 +42,8 @@ pub struct Running {
     pub slot: Slot,
     /// Digest of the specification that it was started with.
     pub digest: String,
+    /// What it takes of the machine.
+    pub size: Size,
     /// Where its volumes and logs are.
     pub directory: PathBuf,
 }
@@ -90,6 +93,7 @@ pub fn record(run: &Path, id: &VmId, running: &Running) -> io::Result<()> {
         birth: running.process.birth(),
         slot: running.slot.number(),
         digest: running.digest.clone(),
+        size: running.size,
         directory: running.directory.clone(),
     };
     let json = serde_json::to_vec(&state).map_err(io::Error::other)?;
@@ -129,6 +133,7 @@ fn adopt(directory: &Path) -> Option<Running> {
         process,
         slot: Slot::new(state.slot)?,
         digest: state.digest,
+        size: state.size,
         directory: state.directory,
     })
 }
@@ -214,6 +219,10 @@ mod tests {
             process: Process::of_child(&child).unwrap(),
             slot: Slot::new(5).unwrap(),
             digest: "d".to_owned(),
+            size: Size {
+                vcpus: 1,
+                memory_mib: 64,
+            },
             directory: "/data/vms/a".into(),
         };
         for id in ["a", "b"] {
@@ -257,6 +266,10 @@ mod tests {
                 birth: Birth { pid: 1, start: 1 },
                 slot: number,
                 digest: String::new(),
+                size: Size {
+                    vcpus: 1,
+                    memory_mib: 64,
+                },
                 directory: PathBuf::new(),
             };
             fs::write(run.join(id.as_str()).join(FILE), serde_json::to_vec(&state).unwrap()).unwrap();

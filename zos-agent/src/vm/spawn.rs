@@ -126,6 +126,7 @@ impl Launcher {
     ) -> Result<Running, StartError> {
         spec.check()?;
         make_directory(directory)?;
+        volume::check_room(directory, &spec.volumes, spec.volume_room)?;
         let run = registry::directory(&self.run, &spec.id);
         // Sockets of the monitor before this one.
         registry::forget(&self.run, &spec.id).map_err(open_error("clear", &run))?;
@@ -158,6 +159,7 @@ impl Launcher {
             process,
             slot,
             digest: spec.digest(),
+            size: spec.size(),
             directory: directory.to_owned(),
         };
         if let Err(source) = registry::record(&self.run, &spec.id, &running) {

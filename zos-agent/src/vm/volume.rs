@@ -44,6 +44,18 @@ pub enum VolumeError {
     /// mke2fs did not succeed.
     #[error("{MKE2FS}: {0}")]
     Format(String),
+    /// Volumes that are not named any more take the room.
+    #[error(
+        "the volumes take {} with those that are not named any more, {} are agreed: name them again, or agree on more storage",
+        size(*taken),
+        size(*room)
+    )]
+    Unnamed {
+        /// What all of them take.
+        taken: u64,
+        /// What they may take.
+        room: u64,
+    },
     /// A volume of another size is there.
     #[error("the volume {} has {} instead of {}", path.display(), size(*found), size(*wanted))]
     OtherSize {
@@ -54,6 +66,34 @@ pub enum VolumeError {
         /// What the contract says.
         wanted: u64,
     },
+}
+
+/// Checks that the named volumes have room in `directory` beside those that are there and not named any more: no volume goes
+/// before its contract has ended.
+///
+/// # Errors
+/// [`VolumeError::Unnamed`], or [`VolumeError::Step`] when the directory cannot be read.
+pub fn check_room(directory: &Path, named: &[Volume], room: u64) -> Result<(), VolumeError> {
+    let step = |source| VolumeError::Step {
+        step: "look for",
+        path: directory.to_owned(),
+        source,
+    };
+    let mut taken = named.iter().fold(0_u64, |sum, volume| sum.saturating_add(volume.bytes));
+    for entry in fs::read_dir(directory).map_err(step)? {
+        let entry = entry.map_err(step)?;
+        let name = entry.file_name();
+        let Some(name) = name.to_str().and_then(|name| name.strip_suffix(".raw")) else {
+            continue;
+        };
+        if named.iter().all(|volume| volume.name != name) {
+            taken = taken.saturating_add(entry.metadata().map_err(step)?.len());
+        }
+    }
+    if taken > room {
+        return Err(VolumeError::Unnamed { taken, room });
+    }
+    Ok(())
 }
 
 /// Opens a volume in `directory`; makes it if it is not there. A volume that is there is never formatted again.
@@ -155,6 +195,25 @@ mod tests {
             bytes: 32 << 20,
             mount: "/srv".to_owned(),
         }
+    }
+
+    #[test]
+    fn volumes_that_are_named_no_more_take_their_room() {
+        let directory = tempfile::tempdir().unwrap();
+        let check = |named: &[Volume], room| check_room(directory.path(), named, room);
+        check(&[volume()], volume().bytes).unwrap();
+        assert!(check(&[volume()], volume().bytes - 1).is_err());
+        let other = File::create(directory.path().join("other.raw")).unwrap();
+        other.set_len(1_000).unwrap();
+        File::create(directory.path().join("monitor.log"))
+            .unwrap()
+            .set_len(1_000)
+            .unwrap();
+        check(&[volume()], volume().bytes + 1_000).unwrap();
+        let full = check(&[volume()], volume().bytes + 999).unwrap_err();
+        assert!(matches!(full, VolumeError::Unnamed { .. }), "{full}");
+        File::create(directory.path().join("data.raw")).unwrap();
+        check(&[volume()], volume().bytes + 1_000).unwrap();
     }
 
     #[test]

@@ -38,3 +38,14 @@ pub struct Blob {
     /// Length in bytes.
     pub size: u64,
 }
+
+impl Blob {
+    /// Names content.
+    #[must_use]
+    pub fn of(content: &[u8]) -> Self {
+        Self {
+            hash: Hash::from_bytes(*blake3::hash(content).as_bytes()),
+            size: u64::try_from(content.len()).unwrap_or(u64::MAX),
+        }
+    }
+}

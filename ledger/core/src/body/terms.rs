@@ -41,7 +41,7 @@ impl Terms {
 }
 
 /// Most periods of an agreement.
-const MAX_PERIODS: u32 = 1_000_000;
+pub const MAX_PERIODS: u32 = 1_000_000;
 
 /// Asking prices for an hour, in micro-tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
@@ -91,14 +91,18 @@ pub struct SettlementRule {
     pub acknowledge_ms: u64,
     /// Time from the acknowledgement in which the workload must run, in milliseconds.
     pub deploy_ms: u64,
+    /// Time in which a suspended contract must be paid, in milliseconds.
+    pub suspend_ms: u64,
     /// Most by which report and receipt may differ and still agree, in thousandths of a period.
     pub tolerance_permille: u16,
-    /// Part of the reported time that is paid when the customer's receipt is missing, in thousandths.
+    /// Part of the reported time that the farmer is paid when the customer's receipt is missing, in thousandths.
     pub unconfirmed_permille: u16,
-    /// Part of the difference between report and receipt that is paid when they disagree, in thousandths.
-    pub disputed_permille: u16,
-    /// Periods in a row without a report after which the contract fails and the rest of the escrow returns.
+    /// Periods in a row without a report, or with one of no time up, after which the contract fails and the rest of the escrow
+    /// returns.
     pub missed_limit: u32,
+    /// Periods in which the node claimed more than the customer confirmed, in all, after which the contract fails: the cap on what
+    /// either can make the other lose by it.
+    pub dispute_limit: u32,
 }
 
 /// Terms that cannot be offered.
@@ -116,9 +120,9 @@ pub enum TermsError {
     /// A part of the rule.
     #[error("terms: {0} must be at most 1000")]
     Permille(&'static str),
-    /// The limit of missed reports.
-    #[error("terms: missed_limit must be from 1 to 1000")]
-    MissedLimit,
+    /// A limit of periods.
+    #[error("terms: {0} must be from 1 to 1000")]
+    Limit(&'static str),
 }
 
 impl SettlementRule {
@@ -128,6 +132,7 @@ impl SettlementRule {
             ("grace_ms", self.grace_ms),
             ("acknowledge_ms", self.acknowledge_ms),
             ("deploy_ms", self.deploy_ms),
+            ("suspend_ms", self.suspend_ms),
         ];
         for (name, millis) in times {
             if !(1_000..=366 * 86_400_000).contains(&millis) {
@@ -141,17 +146,21 @@ impl SettlementRule {
         let parts = [
             ("tolerance_permille", self.tolerance_permille),
             ("unconfirmed_permille", self.unconfirmed_permille),
-            ("disputed_permille", self.disputed_permille),
         ];
         for (name, permille) in parts {
             if permille > 1_000 {
                 return Err(TermsError::Permille(name));
             }
         }
-        if (1..=1_000).contains(&self.missed_limit) {
-            Ok(())
-        } else {
-            Err(TermsError::MissedLimit)
+        let limits = [
+            ("missed_limit", self.missed_limit),
+            ("dispute_limit", self.dispute_limit),
+        ];
+        for (name, limit) in limits {
+            if !(1..=1_000).contains(&limit) {
+                return Err(TermsError::Limit(name));
+            }
         }
+        Ok(())
     }
 }

@@ -7,7 +7,7 @@ use crate::{
     consensus::ValidatorSet,
     hash::Hash,
     key::{PublicKey, Purpose},
-    machine::{Refusal, charter, contracts, farms, nodes, people, settlement},
+    machine::{Refusal, amendment, charter, contracts, farms, nodes, people, settlement},
     record::{Body, BodyOf, Id, Kind, Record, RecordKey},
     store::{Store, StoreError},
     transaction::{Operation, SignedTransaction},
@@ -199,6 +199,8 @@ impl<'a, S: Store + ?Sized> Session<'a, S> {
             } => nodes::update(self, author, *capacity, addresses, hardware, refused_disks),
             Operation::PublishImage { name, root, config } => people::publish_image(self, author, name, *root, *config),
             Operation::Agree(agreement) => contracts::agree(self, author, agreement),
+            Operation::Amend(amendment) => amendment::amend(self, author, amendment),
+            Operation::Fund { contract, funded } => contracts::fund(self, author, *contract, *funded),
             Operation::Progress { contract, step } => contracts::progress(self, author, *contract, step),
             Operation::Cancel { contract } => contracts::cancel(self, author, *contract),
             Operation::Report {

@@ -1,7 +1,7 @@
 //! Money of a contract, period by period, by the rule that both parties signed.
 
 use crate::{
-    body::{Claim, Contract, ContractState, Escrow, Failure, Loss, SettlementRule},
+    body::{Claim, Contract, ContractState, Escrow, Failure, SettlementRule},
     hash::Hash,
     machine::{
         Fault, Refusal, Session,
@@ -12,64 +12,104 @@ use crate::{
     unit::{Height, Timestamp, Tokens},
 };
 
+/// What is taken from the escrow for a time, and who gets it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Bill {
+    /// What the farmer is paid.
+    pay: Tokens,
+    /// What the customer pays and nobody gets.
+    withheld: Tokens,
+    /// Whether report and receipt disagreed.
+    disputed: bool,
+}
+
+impl Bill {
+    /// What the customer pays.
+    fn cost(self) -> Tokens {
+        self.pay.saturating_add(self.withheld)
+    }
+
+    fn and(self, other: Self) -> Self {
+        Self {
+            pay: self.pay.saturating_add(other.pay),
+            withheld: self.withheld.saturating_add(other.withheld),
+            disputed: self.disputed || other.disputed,
+        }
+    }
+
+    fn times(self, count: u32) -> Self {
+        let times = |amount: Tokens| amount.checked_mul(count).unwrap_or(Tokens::MAX);
+        Self {
+            pay: times(self.pay),
+            withheld: times(self.withheld),
+            ..self
+        }
+    }
+}
+
 /// Decides what one period costs. Claims beyond the period count as the whole period.
 ///
-/// - No report: nothing, for a node that does not report may be down.
-/// - Report and receipt within the tolerance: the lower of the two.
-/// - Report alone: the agreed part of it.
-/// - Both, further apart: the lower, and the agreed part of the difference where the node claims more.
-#[must_use]
-pub(super) fn decide(rule: &SettlementRule, price: Tokens, report: Option<Claim>, receipt: Option<Claim>) -> Loss {
+/// The customer pays for what the node reports, and nothing where it reports nothing, for it may be down. The farmer is paid
+/// what the customer's receipt confirms: all of it within the tolerance, the agreed part where there is no receipt. What lies
+/// between goes to neither, so that whoever claims less or more than what is true, or says nothing, gains nothing by it.
+fn decide(rule: &SettlementRule, price: Tokens, report: Option<Claim>, receipt: Option<Claim>) -> Bill {
     let period = rule.period_ms;
     let up = |claim: Claim| claim.up_ms.min(period);
-    let permille = |millis: u64, parts: u16| {
-        let part = u128::from(millis) * u128::from(parts) / 1_000;
-        u64::try_from(part).unwrap_or(millis)
+    let Some(reported) = report.map(up) else {
+        return Bill::default();
     };
-    let (paid_ms, disputed) = match (report.map(up), receipt.map(up)) {
-        (None, _) => (0, false),
-        (Some(reported), None) => (permille(reported, rule.unconfirmed_permille), false),
-        (Some(reported), Some(received)) => {
-            let difference = reported.abs_diff(received);
-            if difference <= permille(period, rule.tolerance_permille) {
-                (reported.min(received), false)
+    let cost = price.portion(reported, period);
+    let (pay, disputed) = match receipt.map(up) {
+        None => (cost.portion(rule.unconfirmed_permille.into(), 1_000), false),
+        Some(received) => {
+            let tolerated = u128::from(period) * u128::from(rule.tolerance_permille) / 1_000;
+            // A customer who saw more than the node claims takes nothing from it.
+            if u128::from(reported.saturating_sub(received)) <= tolerated {
+                (cost, false)
             } else {
-                let claimed_more = reported.saturating_sub(received);
-                (
-                    reported.min(received) + permille(claimed_more, rule.disputed_permille),
-                    true,
-                )
+                (price.portion(received, period), true)
             }
         }
     };
-    Loss {
-        pay: price.portion(paid_ms, period),
+    let withheld = cost.checked_sub(pay).unwrap_or_default();
+    Bill {
+        pay,
+        withheld,
         disputed,
     }
 }
 
-/// Pays the farmer out of the escrow.
-fn pay<S: Store + ?Sized>(session: &mut Session<'_, S>, id: Id, amount: Tokens) -> Result<(), Fault> {
+/// Takes `amount` out of the escrow: what the bill says is paid or withheld, the rest returns to the customer.
+fn charge<S: Store + ?Sized>(session: &mut Session<'_, S>, id: Id, amount: Tokens, bill: Bill) -> Result<(), Fault> {
+    const HELD: &str = "an escrow holds the price of what is not settled";
     if amount == Tokens::ZERO {
         return Ok(());
     }
     let escrow = session.require::<Escrow>(id)?;
-    let held = escrow
-        .held
-        .checked_sub(amount)
-        .expect("no period costs more than was deposited for it");
-    let paid = escrow
-        .paid
-        .checked_add(amount)
-        .expect("no more is paid than was deposited");
-    session.credit(escrow.farmer, Id::CHAIN, amount)?;
-    session.write(id, Id::CHAIN, Escrow { held, paid, ..escrow })
+    let rest = amount.checked_sub(bill.cost()).expect(HELD);
+    let shares = [
+        (escrow.farmer, bill.pay),
+        (escrow.customer, rest),
+        (Id::CHAIN, bill.withheld),
+    ];
+    for (to, share) in shares {
+        session.credit(to, Id::CHAIN, share)?;
+    }
+    let escrow = Escrow {
+        held: escrow.held.checked_sub(amount).expect(HELD),
+        paid: escrow.paid.saturating_add(bill.pay),
+        returned: escrow.returned.saturating_add(rest),
+        withheld: escrow.withheld.saturating_add(bill.withheld),
+        ..escrow
+    };
+    session.write(id, Id::CHAIN, escrow)
 }
 
 /// The running period of an active contract.
 struct Running {
-    since: Timestamp,
+    began: Timestamp,
     period: u32,
+    price: Tokens,
     report: Option<Claim>,
     receipt: Option<Claim>,
     missed: u32,
@@ -79,14 +119,16 @@ impl Running {
     fn of(contract: &Contract) -> Option<Self> {
         match contract.state {
             ContractState::Active {
-                since,
+                began,
                 period,
+                price,
                 report,
                 receipt,
                 missed,
             } => Some(Self {
-                since,
+                began,
                 period,
+                price,
                 report,
                 receipt,
                 missed,
@@ -97,15 +139,17 @@ impl Running {
 
     fn state(self) -> ContractState {
         let Self {
-            since,
+            began,
             period,
+            price,
             report,
             receipt,
             missed,
         } = self;
         ContractState::Active {
-            since,
+            began,
             period,
+            price,
             report,
             receipt,
             missed,
@@ -128,7 +172,7 @@ fn claimable<S: Store + ?Sized>(
     if period != running.period {
         return Err(wrong_state(contract, &format!("period {} is settled next", running.period)).into());
     }
-    if session.time < contract.period_end(running.since, period) {
+    if session.time < running.began.plus(contract.signed.agreement.rule.period_ms) {
         return Err(wrong_state(contract, "the period is not over").into());
     }
     Ok(running)
@@ -148,7 +192,7 @@ pub(super) fn report<S: Store + ?Sized>(
         return Err(wrong_state(&contract, "the period is reported already").into());
     }
     let named = session.store.header(height)?;
-    let end = contract.period_end(running.since, period);
+    let end = running.began.plus(contract.signed.agreement.rule.period_ms);
     if !named.is_some_and(|header| header.id() == block && header.time >= end) {
         return Err(Refusal::Invalid("a report names a block from the period's end or later".into()).into());
     }
@@ -215,13 +259,14 @@ pub(super) fn on_due<S: Store + ?Sized>(session: &mut Session<'_, S>, id: Id) ->
     let reason = match contract.state {
         ContractState::Agreed { .. } => Failure::NotAcknowledged,
         ContractState::Deploying { .. } => Failure::NotDeployed,
+        ContractState::Suspended { .. } => Failure::NotPaid,
         ContractState::Active { .. } => return settle_period(session, Id::CHAIN, id, contract),
         ContractState::Expired { .. } | ContractState::Cancelled { .. } | ContractState::Failed { .. } => return Ok(()),
     };
     end(session, Id::CHAIN, id, contract, ContractState::Failed { at, reason })
 }
 
-/// Settles the running period and goes on to the next, or ends the contract.
+/// Settles the running period and goes on to the next, suspends the contract or ends it.
 fn settle_period<S: Store + ?Sized>(
     session: &mut Session<'_, S>,
     author: Id,
@@ -230,52 +275,60 @@ fn settle_period<S: Store + ?Sized>(
 ) -> Result<(), Fault> {
     let running = Running::of(&contract).expect("only active contracts have a period to settle");
     let agreement = &contract.signed.agreement;
-    let loss = decide(&agreement.rule, agreement.price, running.report, running.receipt);
-    pay(session, id, loss.pay)?;
     let rule = &agreement.rule;
-    let mut missed = if running.report.is_some() {
+    let bill = decide(rule, running.price, running.report, running.receipt);
+    let mut missed = if running.report.is_some_and(|claim| claim.up_ms > 0) {
         0
     } else {
         running.missed.saturating_add(1)
     };
     let mut period = running.period.saturating_add(1);
+    let mut began = running.began.plus(rule.period_ms);
     // Later periods in which no report can come any more cost nothing and are passed over at once, so that a contract which
     // was settled is never due before those that wait behind it.
-    while period < agreement.periods
+    while period < contract.funded
         && missed < rule.missed_limit
-        && contract.period_end(running.since, period).plus(rule.grace_ms) <= session.time
+        && began.plus(rule.period_ms).plus(rule.grace_ms) <= session.time
     {
+        began = began.plus(rule.period_ms);
         period = period.saturating_add(1);
         missed = missed.saturating_add(1);
     }
-    let silent = missed >= rule.missed_limit;
-    let last = period >= agreement.periods;
+    let passed_over = agreement.price_of(period.saturating_sub(running.period).saturating_sub(1));
+    let settled = passed_over.and_then(|later| running.price.checked_add(later));
+    charge(session, id, settled.expect("it was deposited"), bill)?;
     let at = session.time;
-    let disputes = contract.disputes.saturating_add(u32::from(loss.disputed));
-    let state = Running {
-        period,
-        report: None,
-        receipt: None,
-        missed,
-        ..running
-    }
-    .state();
-    let contract = Contract { disputes, ..contract };
-    if silent {
-        end(
-            session,
-            author,
-            id,
-            contract,
-            ContractState::Failed {
-                at,
-                reason: Failure::NodeSilent,
-            },
-        )
-    } else if last {
-        end(session, author, id, contract, ContractState::Expired { at })
+    let disputes = contract.disputes.saturating_add(u32::from(bill.disputed));
+    let failed = |reason| ContractState::Failed { at, reason };
+    let state = if missed >= rule.missed_limit {
+        failed(Failure::NotServed)
+    } else if period >= agreement.periods {
+        ContractState::Expired { at }
+    } else if disputes >= rule.dispute_limit {
+        failed(Failure::Disputed)
+    } else if period >= contract.funded {
+        ContractState::Suspended {
+            since: began,
+            until: at.plus(rule.suspend_ms),
+            period,
+            missed,
+        }
     } else {
-        session.write(id, author, Contract { state, ..contract })
+        ContractState::Active {
+            began,
+            period,
+            price: agreement.price,
+            report: None,
+            receipt: None,
+            missed,
+        }
+    };
+    let contract = Contract { disputes, ..contract };
+    match state {
+        ContractState::Active { .. } | ContractState::Suspended { .. } => {
+            session.write(id, author, Contract { state, ..contract })
+        }
+        ended => end(session, author, id, contract, ended),
     }
 }
 
@@ -293,31 +346,29 @@ pub(super) fn settle_on_cancel<S: Store + ?Sized>(
     let agreement = &contract.signed.agreement;
     let rule = &agreement.rule;
     let presumed = |up_ms| (running.missed == 0).then_some(Claim { up_ms });
-    let unheard = |up_ms| decide(rule, agreement.price, presumed(up_ms), None).pay.micro();
-    let elapsed = session.time.since(running.since);
-    let over = elapsed
-        .checked_div(rule.period_ms)
-        .unwrap_or(0)
-        .min(u64::from(agreement.periods));
-    let unsettled = over.saturating_sub(u64::from(running.period));
-    let (mut owed, mut disputed) = (0_u64, false);
-    if unsettled > 0 {
+    let unheard = |price, up_ms| decide(rule, price, presumed(up_ms), None);
+    let elapsed = session.time.since(running.began);
+    let over = elapsed.checked_div(rule.period_ms).unwrap_or(0);
+    let left = contract.funded.saturating_sub(running.period);
+    let over = u32::try_from(over).unwrap_or(u32::MAX).min(left);
+    let mut owed = Bill::default();
+    if let Some(others) = over.checked_sub(1) {
         let report = running.report.or(presumed(rule.period_ms));
-        let first = decide(rule, agreement.price, report, running.receipt);
-        let others = unheard(rule.period_ms).saturating_mul(unsettled - 1);
-        owed = first.pay.micro().saturating_add(others);
-        disputed = first.disputed;
+        let first = decide(rule, running.price, report, running.receipt);
+        owed = first.and(unheard(agreement.price, rule.period_ms).times(others));
     }
-    if over < u64::from(agreement.periods) {
-        owed = owed.saturating_add(unheard(elapsed.checked_rem(rule.period_ms).unwrap_or(0)));
+    if over < left {
+        let price = if over == 0 { running.price } else { agreement.price };
+        owed = owed.and(unheard(price, elapsed.checked_rem(rule.period_ms).unwrap_or(0)));
     }
-    let held = session.require::<Escrow>(id)?.held;
-    pay(session, id, Tokens::from_micro(owed).min(held))?;
-    Ok(disputed)
+    charge(session, id, owed.cost(), owed)?;
+    Ok(owed.disputed)
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const RULE: SettlementRule = SettlementRule {
@@ -325,37 +376,57 @@ mod tests {
         grace_ms: 5_000,
         acknowledge_ms: 5_000,
         deploy_ms: 5_000,
+        suspend_ms: 5_000,
         tolerance_permille: 50,
         unconfirmed_permille: 900,
-        disputed_permille: 500,
         missed_limit: 2,
+        dispute_limit: 2,
     };
     const PRICE: Tokens = Tokens::from_micro(1_000);
 
-    fn check(report: Option<u64>, receipt: Option<u64>, pay: u64, disputed: bool) {
+    fn bill(report: Option<u64>, receipt: Option<u64>) -> Bill {
         let claim = |up_ms| Claim { up_ms };
-        let loss = decide(&RULE, PRICE, report.map(claim), receipt.map(claim));
-        assert_eq!(
-            loss,
-            Loss {
-                pay: Tokens::from_micro(pay),
-                disputed
-            },
-            "{report:?} {receipt:?}"
-        );
+        decide(&RULE, PRICE, report.map(claim), receipt.map(claim))
+    }
+
+    fn check(report: Option<u64>, receipt: Option<u64>, pay: u64, withheld: u64, disputed: bool) {
+        let expected = Bill {
+            pay: Tokens::from_micro(pay),
+            withheld: Tokens::from_micro(withheld),
+            disputed,
+        };
+        assert_eq!(bill(report, receipt), expected, "{report:?} {receipt:?}");
     }
 
     #[test]
     fn a_period_is_paid_by_report_and_receipt_or_by_the_rule() {
-        check(Some(10_000), Some(10_000), 1_000, false);
-        check(Some(5_000), Some(5_000), 500, false);
-        check(None, None, 0, false);
-        check(None, Some(10_000), 0, false);
-        check(Some(10_000), None, 900, false);
-        check(Some(10_000), Some(9_600), 960, false);
-        check(Some(10_000), Some(0), 500, true);
+        check(Some(10_000), Some(10_000), 1_000, 0, false);
+        check(Some(5_000), Some(5_000), 500, 0, false);
+        check(None, None, 0, 0, false);
+        check(None, Some(10_000), 0, 0, false);
+        check(Some(10_000), None, 900, 100, false);
+        check(Some(10_000), Some(9_600), 1_000, 0, false);
+        check(Some(10_000), Some(0), 0, 1_000, true);
+        check(Some(10_000), Some(4_000), 400, 600, true);
         // A customer who claims more than the node loses nothing by it and gains nothing.
-        check(Some(0), Some(10_000), 0, true);
-        check(Some(u64::MAX), Some(u64::MAX), 1_000, false);
+        check(Some(0), Some(10_000), 0, 0, false);
+        check(Some(u64::MAX), Some(u64::MAX), 1_000, 0, false);
+    }
+
+    /// What is said of a period: a time, or nothing.
+    fn claims() -> impl Strategy<Value = Option<u64>> {
+        prop_oneof![Just(None), (0_u64..20_000).prop_map(Some)]
+    }
+
+    proptest! {
+        #[test]
+        fn who_lies_or_says_nothing_gains_no_more_than_the_tolerance(truth in 0_u64..=10_000, lie in claims()) {
+            let tolerated = PRICE.portion(RULE.tolerance_permille.into(), 1_000).micro() + 1;
+            let honest = bill(Some(truth), Some(truth));
+            let node_lies = bill(lie, Some(truth));
+            prop_assert!(node_lies.pay.micro() <= honest.pay.micro() + tolerated, "{:?}", node_lies);
+            let customer_lies = bill(Some(truth), lie);
+            prop_assert!(customer_lies.cost() >= honest.cost(), "{:?}", customer_lies);
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! The state machine driven through blocks, as validators drive it.
 
+mod amendments;
 mod blocks;
 mod charter;
 mod contracts;
@@ -12,7 +13,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::{
-    agreement::{Agreement, SignedAgreement},
+    agreement::{Agreement, Amendment, SignedAgreement, SignedAmendment},
     block::{Block, CertifiedHeader},
     body::*,
     consensus::{Certificate, CommitSignature, Validator, ValidatorSet, VoteKind, vote_bytes},
@@ -35,10 +36,11 @@ const RULE: SettlementRule = SettlementRule {
     grace_ms: 5_000,
     acknowledge_ms: 5_000,
     deploy_ms: 20_000,
+    suspend_ms: 20_000,
     tolerance_permille: 50,
     unconfirmed_permille: 1_000,
-    disputed_permille: 500,
     missed_limit: 2,
+    dispute_limit: 2,
 };
 
 fn key(seed: u8) -> SigningKey {
@@ -260,8 +262,9 @@ impl World {
                 Body::Escrow(escrow) => {
                     assert_eq!(
                         escrow.deposited.micro(),
-                        escrow.held.micro() + escrow.paid.micro() + escrow.returned.micro()
+                        escrow.held.micro() + escrow.paid.micro() + escrow.returned.micro() + escrow.withheld.micro()
                     );
+                    assert_eq!(Some(escrow.held), self.get::<Contract>(record.id).held());
                     escrow.held.micro()
                 }
                 _ => 0,
@@ -308,6 +311,7 @@ impl World {
             },
             price: Tokens::from_micro(1_000),
             periods,
+            deposit: periods,
             rule: RULE,
             image: (image(), self.hash_of(Kind::Image, image())),
             sealed: Blob {
@@ -328,6 +332,32 @@ impl World {
             customer,
             farmer,
         }
+    }
+
+    /// An amendment of a contract that both sign.
+    fn amendment(&self, contract: Id, change: impl FnOnce(&mut Agreement)) -> SignedAmendment {
+        let before = self.get::<Contract>(contract);
+        let number = before.amendments + 1;
+        let mut agreement = before.signed.agreement;
+        let replaces = agreement.hash();
+        agreement.valid_until = Timestamp::from_millis(self.now + 60_000);
+        change(&mut agreement);
+        let amendment = Amendment {
+            contract,
+            number,
+            replaces,
+            agreement,
+        };
+        SignedAmendment {
+            customer: amendment.sign(self.chain(), &key(CUSTOMER)),
+            farmer: amendment.sign(self.chain(), &key(FARMER)),
+            amendment,
+        }
+    }
+
+    fn amend(&mut self, contract: Id, change: impl FnOnce(&mut Agreement)) -> Result<(), Refusal> {
+        let amendment = self.amendment(contract, change);
+        self.try_one(CUSTOMER, Operation::Amend(amendment))
     }
 
     fn agree(&mut self, salt: u8, periods: u32) -> Id {

@@ -54,6 +54,238 @@ fn silence_and_cancelling_in_the_grace_gain_the_customer_nothing() {
     assert_eq!(world.get::<Escrow>(contract).paid, Tokens::from_micro(1_400));
 }
 
+/// A running contract of which less is paid in than was agreed.
+fn run_with_deposit(world: &mut World, periods: u32, deposit: u32) -> Id {
+    let signed = world.signed(Agreement {
+        deposit,
+        ..world.agreement(1, 1, periods).agreement
+    });
+    let contract = signed.agreement.contract_id();
+    world.ok(CUSTOMER, Operation::Agree(signed));
+    for step in [Step::Acknowledged, Step::Running] {
+        world.ok(NODE, Operation::Progress { contract, step });
+    }
+    contract
+}
+
+/// Both say that the whole of a period was up.
+fn settle(world: &mut World, contract: Id, period: u32) {
+    world.wait(9_000);
+    world.report(contract, period, 10_000).unwrap();
+    let up_ms = 10_000;
+    world.ok(
+        CUSTOMER,
+        Operation::Receipt {
+            contract,
+            period,
+            up_ms,
+        },
+    );
+}
+
+#[test]
+fn a_contract_whose_next_period_is_not_paid_is_suspended_and_goes_on_when_it_is() {
+    let mut world = World::furnished();
+    let contract = run_with_deposit(&mut world, 5, 1);
+    assert_eq!(world.get::<Escrow>(contract).held, Tokens::from_micro(1_000));
+    let end = world.get::<Contract>(contract).runs_until().unwrap();
+    settle(&mut world, contract, 0);
+    let suspended = world.get::<Contract>(contract);
+    assert!(
+        matches!(suspended.state, ContractState::Suspended { since, period: 1, .. } if since == end),
+        "{suspended:?}"
+    );
+    assert_eq!(suspended.runs_until(), Some(end));
+    assert_eq!(
+        world.get::<Assignments>(author(NODE)).reserved.cru,
+        1,
+        "its place is kept"
+    );
+    assert!(matches!(world.report(contract, 1, 1), Err(Refusal::State { .. })));
+    world.wait(10_000);
+    let fund = |funded| Operation::Fund { contract, funded };
+    for funded in [0, 1, 6] {
+        let refused = world.try_one(CUSTOMER, fund(funded));
+        assert!(matches!(refused, Err(Refusal::Invalid(_))), "{refused:?}");
+    }
+    let refused = world.try_one(FARMER, fund(2));
+    assert!(matches!(refused, Err(Refusal::NotAllowed(..))), "{refused:?}");
+    world.ok(CUSTOMER, fund(3));
+    let period = world.get::<Contract>(contract).open_period().unwrap();
+    assert_eq!(
+        (period.index, period.began),
+        (1, world.head.time),
+        "nothing is billed for the time between"
+    );
+    settle(&mut world, contract, 1);
+    settle(&mut world, contract, 2);
+    assert_eq!(world.get::<Account>(author(FARMER)).balance, Tokens::from_micro(3_000));
+    assert!(matches!(
+        world.get::<Contract>(contract).state,
+        ContractState::Suspended { period: 3, .. }
+    ));
+    let again = world.try_one(CUSTOMER, fund(3));
+    assert!(matches!(again, Err(Refusal::Invalid(_))), "{again:?}");
+}
+
+#[test]
+fn a_suspended_contract_that_nobody_pays_ends_and_may_be_cancelled_before() {
+    let mut world = World::furnished();
+    let contract = run_with_deposit(&mut world, 5, 1);
+    settle(&mut world, contract, 0);
+    world.wait(20_000);
+    assert!(matches!(
+        world.get::<Contract>(contract).state,
+        ContractState::Failed {
+            reason: Failure::NotPaid,
+            ..
+        }
+    ));
+    assert_eq!(world.get::<Assignments>(author(NODE)), Assignments::default());
+    let late = world.try_one(CUSTOMER, Operation::Fund { contract, funded: 2 });
+    assert!(matches!(late, Err(Refusal::State { .. })), "{late:?}");
+
+    let mut world = World::furnished();
+    let contract = run_with_deposit(&mut world, 5, 1);
+    settle(&mut world, contract, 0);
+    world.ok(FARMER, Operation::Cancel { contract });
+    assert_eq!(world.get::<Escrow>(contract).paid, Tokens::from_micro(1_000));
+}
+
+#[test]
+fn periods_without_a_report_are_counted_over_a_suspension() {
+    let mut world = World::furnished();
+    let contract = run_with_deposit(&mut world, 5, 1);
+    world.wait(15_000);
+    assert!(matches!(
+        world.get::<Contract>(contract).state,
+        ContractState::Suspended { missed: 1, .. }
+    ));
+    world.ok(CUSTOMER, Operation::Fund { contract, funded: 2 });
+    world.wait(5_000);
+    // The node is known to be silent, so nothing of the begun period is presumed to have run.
+    let mut other = World::furnished();
+    let same = run_with_deposit(&mut other, 5, 1);
+    other.wait(15_000);
+    other.ok(
+        CUSTOMER,
+        Operation::Fund {
+            contract: same,
+            funded: 2,
+        },
+    );
+    other.wait(5_000);
+    other.ok(CUSTOMER, Operation::Cancel { contract: same });
+    assert_eq!(other.get::<Escrow>(same).cost(), Tokens::ZERO);
+    world.wait(15_000);
+    assert!(matches!(
+        world.get::<Contract>(contract).state,
+        ContractState::Failed {
+            reason: Failure::NotServed,
+            ..
+        }
+    ));
+}
+
+#[test]
+fn a_contract_with_too_many_disputes_fails_and_what_was_disputed_is_nobodys() {
+    let mut world = World::furnished();
+    let contract = world.run(1, 10);
+    for period in 0..2 {
+        world.wait(9_000);
+        world.report(contract, period, 10_000).unwrap();
+        let up_ms = 4_000;
+        world.ok(
+            CUSTOMER,
+            Operation::Receipt {
+                contract,
+                period,
+                up_ms,
+            },
+        );
+    }
+    let failed = world.get::<Contract>(contract);
+    assert!(
+        matches!(
+            failed.state,
+            ContractState::Failed {
+                reason: Failure::Disputed,
+                ..
+            }
+        ),
+        "{failed:?}"
+    );
+    let balance = |id| world.get::<Account>(id).balance.micro();
+    assert_eq!(
+        (balance(author(FARMER)), balance(Id::CHAIN), balance(author(CUSTOMER))),
+        (800, 1_200, SUPPLY - 2_000)
+    );
+}
+
+#[test]
+fn a_workload_that_does_not_run_holds_its_node_for_a_few_periods_alone() {
+    let mut world = World::furnished();
+    let contract = world.run(1, 10);
+    for period in 0..2 {
+        world.wait(9_000);
+        world.report(contract, period, 0).unwrap();
+        let up_ms = 0;
+        world.ok(
+            CUSTOMER,
+            Operation::Receipt {
+                contract,
+                period,
+                up_ms,
+            },
+        );
+    }
+    assert!(matches!(
+        world.get::<Contract>(contract).state,
+        ContractState::Failed {
+            reason: Failure::NotServed,
+            ..
+        }
+    ));
+}
+
+#[test]
+fn a_node_may_refuse_what_it_cannot_run_at_any_time() {
+    let mut world = World::furnished();
+    let contract = world.run(1, 10);
+    let step = Step::Refused(Text::lossy("no memory"));
+    world.ok(NODE, Operation::Progress { contract, step });
+    assert!(matches!(
+        world.get::<Contract>(contract).state,
+        ContractState::Failed {
+            reason: Failure::Refused { .. },
+            ..
+        }
+    ));
+    assert_eq!(world.get::<Escrow>(contract).cost(), Tokens::ZERO);
+}
+
+#[test]
+fn what_a_period_did_not_cost_returns_with_its_settlement() {
+    let mut world = World::furnished();
+    let contract = world.run(1, 3);
+    world.wait(9_000);
+    world.report(contract, 0, 2_000).unwrap();
+    let (period, up_ms) = (0, 2_000);
+    world.ok(
+        CUSTOMER,
+        Operation::Receipt {
+            contract,
+            period,
+            up_ms,
+        },
+    );
+    let escrow = world.get::<Escrow>(contract);
+    assert_eq!(
+        (escrow.paid.micro(), escrow.returned.micro(), escrow.held.micro()),
+        (200, 800, 2_000)
+    );
+}
+
 #[test]
 fn a_contract_that_was_settled_late_is_never_due_before_those_behind_it() {
     let mut world = World::furnished();
@@ -114,7 +346,7 @@ fn a_node_that_says_nothing_is_paid_nothing_and_the_escrow_returns() {
     assert!(matches!(
         world.get::<Contract>(contract).state,
         ContractState::Failed {
-            reason: Failure::NodeSilent,
+            reason: Failure::NotServed,
             ..
         }
     ));
@@ -152,6 +384,14 @@ fn an_agreement_needs_both_signatures_funds_and_the_terms_as_they_are() {
         world.try_one(CUSTOMER, Operation::Agree(dear)),
         Err(Refusal::Funds { .. })
     ));
+    for deposit in [0, 2] {
+        let wrong = world.signed(Agreement {
+            deposit,
+            ..good.agreement.clone()
+        });
+        let refused = world.try_one(CUSTOMER, Operation::Agree(wrong));
+        assert!(matches!(refused, Err(Refusal::Agreement(_))), "{refused:?}");
+    }
     let forever = world.signed(Agreement {
         periods: 101,
         ..good.agreement.clone()

@@ -7,7 +7,11 @@ use super::*;
 /// One step of a random history.
 #[derive(Debug, Clone)]
 enum Act {
-    Agree(u8, u32),
+    /// Salt, periods, and how many of them are deposited.
+    Agree(u8, u32, u32),
+    Fund(usize, u32),
+    /// Which contract, periods, deposit, threads and price.
+    Amend(usize, u32, u32, u64, u64),
     Step(usize, u8),
     Claim(usize, u64, bool),
     Cancel(usize, bool),
@@ -17,7 +21,10 @@ enum Act {
 
 fn acts() -> impl Strategy<Value = Vec<Act>> {
     let act = prop_oneof![
-        (any::<u8>(), 1_u32..4).prop_map(|(salt, periods)| Act::Agree(salt, periods)),
+        (any::<u8>(), 1_u32..5, 1_u32..4).prop_map(|(salt, periods, deposit)| Act::Agree(salt, periods, deposit)),
+        (0_usize..8, 0_u32..3).prop_map(|(which, periods)| Act::Fund(which, periods)),
+        (0_usize..8, 0_u32..6, 0_u32..6, 0_u64..4, 0_u64..2_000)
+            .prop_map(|(which, periods, deposit, cru, price)| Act::Amend(which, periods, deposit, cru, price)),
         (0_usize..8, 0_u8..3).prop_map(|(which, step)| Act::Step(which, step)),
         (0_usize..8, 0_u64..20_000, any::<bool>()).prop_map(|(which, up, node)| Act::Claim(which, up, node)),
         (0_usize..8, any::<bool>()).prop_map(|(which, customer)| Act::Cancel(which, customer)),
@@ -37,10 +44,37 @@ impl World {
         };
         // Whatever is refused has changed nothing, which `block` checks.
         let _ = match act {
-            Act::Agree(salt, periods) => {
-                let signed = self.agreement(salt, 1, periods);
+            Act::Agree(salt, periods, deposit) => {
+                let agreement = self.agreement(salt, 1, periods).agreement;
+                let deposit = deposit.min(periods);
+                let signed = self.signed(Agreement { deposit, ..agreement });
                 contracts.push(signed.agreement.contract_id());
                 self.try_one(CUSTOMER, Operation::Agree(signed))
+            }
+            Act::Fund(which, periods) => {
+                let contract = pick(which);
+                let known = self.store.latest.get(&RecordKey::new(Kind::Contract, contract));
+                let funded = known
+                    .and_then(|known| Contract::of(&known.body))
+                    .map_or(0, |known| known.funded);
+                let funded = funded + periods;
+                self.try_one(CUSTOMER, Operation::Fund { contract, funded })
+            }
+            Act::Amend(which, periods, deposit, cru, price) => {
+                let contract = pick(which);
+                if !self
+                    .store
+                    .latest
+                    .contains_key(&RecordKey::new(Kind::Contract, contract))
+                {
+                    return;
+                }
+                self.amend(contract, |agreement| {
+                    agreement.periods = periods;
+                    agreement.deposit = deposit;
+                    agreement.resources.cru = cru;
+                    agreement.price = Tokens::from_micro(price);
+                })
             }
             Act::Step(which, step) => {
                 let step =
