@@ -99,6 +99,7 @@ mod tests {
             name: Text::lossy("test"),
             time: Timestamp::from_millis(0),
             block_interval_ms: 1_000,
+            attest_ms: 3_600_000,
             validators: ValidatorSet::new(vec![Validator {
                 key,
                 link: key,

@@ -33,6 +33,7 @@ fn is_over(grid: &Grid, node: &mut Node, contract: &str, how: &str) -> Result<()
         (0, 0),
         "{on_chain}"
     );
+    assert_eq!(on_chain["state"]["state"], "active", "it has attested: {on_chain}");
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 
 use ledger::{
     Hash, Id, Timestamp,
-    body::{Assignments, Entity, Farm, Image, Node, NodeState, Terms},
+    body::{Assignments, Entity, Farm, Image, Node, Terms},
 };
 
 use crate::{
@@ -70,8 +70,8 @@ pub fn judge(farmer: Id, request: &Request, facts: &Facts, policy: &Policy) -> R
     if facts.farm.owner != farmer || terms.farm != facts.node.farm {
         return refuse("node, terms and farmer do not belong together");
     }
-    if facts.node.state != NodeState::Joined {
-        return refuse("the node was expelled by its farm");
+    if !facts.node.state.is_rentable() {
+        return Err(Reason::lossy(&format!("the node is {}", facts.node.state.name())));
     }
     if *terms_version != request.terms.1 || !terms.open {
         return refuse("the terms have changed");
@@ -115,7 +115,7 @@ mod tests {
     use super::*;
     use ledger::{
         PublicKey, Resources, Tokens,
-        body::{Blob, Keys, Location, Prices, SettlementRule},
+        body::{Blob, Keys, Location, NodeState, Prices, SettlementRule},
         text::Text,
     };
 
@@ -157,7 +157,9 @@ mod tests {
                 addresses: vec![],
                 hardware: Text::default(),
                 refused_disks: vec![],
-                state: NodeState::Joined,
+                state: NodeState::Joined {
+                    until: Timestamp::default(),
+                },
             },
             assignments: Assignments::default(),
             farm: Farm {

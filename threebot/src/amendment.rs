@@ -337,7 +337,7 @@ mod tests {
                 addresses: vec![],
                 hardware: Text::default(),
                 refused_disks: vec![],
-                state: NodeState::Joined,
+                state: NodeState::Joined { until: NOW },
             },
             assignments: Assignments {
                 reserved: Resources { cru: 2, ..resources(1) },

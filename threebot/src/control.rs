@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use ledger::{
     Id, Resources, Tokens,
-    body::{Location, Terms},
+    body::{Location, NodeState, Terms},
 };
 use node_api::image::FarmMedia;
 use peer_link::PeerAddress;
@@ -243,8 +243,8 @@ pub struct FarmNodeView {
     pub hardware: String,
     /// Disks that it does not touch, and why.
     pub refused_disks: Vec<String>,
-    /// Whether its farm expelled it.
-    pub expelled: bool,
+    /// Whether it is heard of.
+    pub state: NodeState,
 }
 
 /// A node that suits a search.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ledger::{
     Hash, Id, Resources, Timestamp, Tokens,
-    body::{Location, Terms},
+    body::{Location, NodeState, Terms},
 };
 use serde::Serialize;
 
@@ -28,6 +28,8 @@ pub struct Listing {
     pub location: Location,
     /// What the machine says it is.
     pub hardware: String,
+    /// Whether it is heard of.
+    pub state: NodeState,
     /// What is not reserved.
     pub free: Resources,
     /// The terms' id and version.
@@ -166,6 +168,9 @@ fn suits(listing: Listing, wanted: &Wanted) -> Result<Candidate, &'static str> {
     if listing.owner == wanted.customer {
         return Err("it is the searcher's own");
     }
+    if !listing.state.is_rentable() {
+        return Err("it has not been heard of for long");
+    }
     if !listing.terms.open {
         return Err("its terms are closed");
     }
@@ -220,6 +225,9 @@ mod tests {
                 longitude: 0,
             },
             hardware: String::new(),
+            state: NodeState::Joined {
+                until: Timestamp::default(),
+            },
             free: Resources {
                 cru: 4,
                 mru: 8 << 30,
@@ -377,6 +385,10 @@ mod tests {
             Some(reason(greedy.clone(), &wanted())),
             bounds::exceeded(&greedy.terms.rule)
         );
+        let mut silent = listing(1, 1);
+        let (since, until) = (Timestamp::default(), Timestamp::default());
+        silent.state = NodeState::Degraded { since, until };
+        assert_eq!(reason(silent, &wanted()), "it has not been heard of for long");
         let own = Wanted {
             customer: id(101),
             ..wanted()

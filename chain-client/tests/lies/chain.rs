@@ -90,6 +90,7 @@ impl Chain {
             name: Text::lossy("test"),
             time: Timestamp::from_millis(0),
             block_interval_ms: 1_000,
+            attest_ms: 3_600_000,
             validators: validators(VALIDATOR),
             entities: vec![],
             issuance: Issuance::Fixed,

@@ -14,7 +14,7 @@ mod terms;
 
 pub use account::Account;
 pub use assignments::{Assignments, MAX_CONTRACTS};
-pub use charter::{Charter, CharterError, Upgrade};
+pub use charter::{ATTEST_MS, Charter, CharterError, Upgrade};
 pub use contract::{Claim, Contract, ContractState, Failure, Period};
 pub use entity::{Entity, Keys, MAX_ADDRESSES};
 pub use escrow::Escrow;

@@ -27,6 +27,8 @@ pub enum Change {
     ScheduleUpgrade(Upgrade),
     /// No upgrade is to come.
     CancelUpgrade,
+    /// Nodes attest at least once in so many milliseconds.
+    AttestEvery(u64),
 }
 
 impl fmt::Display for Change {
@@ -40,6 +42,7 @@ impl fmt::Display for Change {
                 write!(f, "protocol {protocol} holds from block {from} on")
             }
             Self::CancelUpgrade => write!(f, "no upgrade is to come"),
+            Self::AttestEvery(millis) => write!(f, "nodes attest at least every {millis} ms"),
         }
     }
 }

@@ -4,7 +4,7 @@ use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    body::Entity,
+    body::{ATTEST_MS, Entity},
     consensus::{ValidatorSet, ValidatorSetError},
     hash::{Domain, Hash},
     text::Text,
@@ -23,6 +23,8 @@ pub struct Genesis {
     pub time: Timestamp,
     /// Wanted time between two blocks in milliseconds, 100 to 60,000.
     pub block_interval_ms: u32,
+    /// Longest time between two attestations of a node that counts as active, in milliseconds, 10,000 to 604,800,000.
+    pub attest_ms: u64,
     /// The first validators.
     pub validators: ValidatorSet,
     /// Entities that exist from the start, with what they own: the whole supply.
@@ -66,6 +68,9 @@ pub enum GenesisError {
     /// The interval is out of bounds.
     #[error("genesis: block_interval_ms is {0}, it must be 100 to 60000")]
     Interval(u32),
+    /// The time between attestations is out of bounds.
+    #[error("genesis: attest_ms is {0}, it must be {min} to {max}", min = ATTEST_MS.start(), max = ATTEST_MS.end())]
+    Attest(u64),
     /// Too many entities, or two with the same keys.
     #[error("genesis: at most {MAX_ENTITIES} entities with distinct keys")]
     Entities,
@@ -92,6 +97,9 @@ impl Genesis {
         self.validators.check().map_err(GenesisError::Validators)?;
         if !(100..=60_000).contains(&self.block_interval_ms) {
             return Err(GenesisError::Interval(self.block_interval_ms));
+        }
+        if !ATTEST_MS.contains(&self.attest_ms) {
+            return Err(GenesisError::Attest(self.attest_ms));
         }
         let ids: std::collections::BTreeSet<_> = self.entities.iter().map(|e| e.entity.founding_id()).collect();
         if ids.len() != self.entities.len() || ids.len() > MAX_ENTITIES {

@@ -1,8 +1,10 @@
-//! By what records are found besides their id. Indexes are not authenticated: each hit is proven by itself.
+//! By what records are found besides their id. Indexes are not authenticated: each hit is proven by itself. And by when a rule
+//! finds them.
 
 use crate::{
     body::Charter,
     record::{Body, Id, Kind, Record},
+    unit::Timestamp,
 };
 
 /// Finds all records of `kind` that belong to `of`: farms and images of an owner, nodes and terms of a farm, contracts of a
@@ -32,4 +34,14 @@ pub fn keys(record: &Record) -> Vec<IndexKey> {
         Body::Image(image) => vec![image.owner],
     };
     of.into_iter().map(|of| IndexKey { kind, of }).collect()
+}
+
+/// The next time at which a rule changes a record by itself.
+#[must_use]
+pub fn due(record: &Record) -> Option<Timestamp> {
+    match &record.body {
+        Body::Contract(contract) => contract.due(),
+        Body::Node(node) => node.state.due(),
+        _ => None,
+    }
 }

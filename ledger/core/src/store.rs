@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use crate::{
     block::Header,
     hash::Hash,
+    index,
     machine::Outcome,
-    record::{Body, Id, Record, RecordKey},
+    record::{Record, RecordKey},
     tree::Node,
     unit::{Height, Timestamp},
 };
@@ -36,12 +37,12 @@ pub trait Store {
     /// [`StoreError`] when the store fails.
     fn header(&self, height: Height) -> Result<Option<Header>, StoreError>;
 
-    /// Contracts whose [`crate::body::Contract::due`] is at or before `until`: the earliest first, those of one time in the
-    /// order of their ids, at most `limit`.
+    /// Records whose [`index::due`] is at or before `until`: the earliest first, those of one time in the order of their keys,
+    /// at most `limit`.
     ///
     /// # Errors
     /// [`StoreError`] when the store fails.
-    fn due(&self, until: Timestamp, limit: usize) -> Result<Vec<Id>, StoreError>;
+    fn due(&self, until: Timestamp, limit: usize) -> Result<Vec<RecordKey>, StoreError>;
 }
 
 /// A store in memory, for tests and tools.
@@ -84,18 +85,14 @@ impl Store for MemoryStore {
         Ok(self.headers.get(&height).cloned())
     }
 
-    fn due(&self, until: Timestamp, limit: usize) -> Result<Vec<Id>, StoreError> {
-        let mut due: Vec<(Timestamp, Id)> = self
+    fn due(&self, until: Timestamp, limit: usize) -> Result<Vec<RecordKey>, StoreError> {
+        let times = self
             .latest
             .values()
-            .filter_map(|record| match &record.body {
-                Body::Contract(contract) => contract.due().map(|time| (time, record.id)),
-                _ => None,
-            })
-            .filter(|(time, _)| *time <= until)
-            .collect();
+            .filter_map(|record| Some((index::due(record)?, record.key())));
+        let mut due: Vec<(Timestamp, RecordKey)> = times.filter(|(time, _)| *time <= until).collect();
         due.sort();
         due.truncate(limit);
-        Ok(due.into_iter().map(|(_, id)| id).collect())
+        Ok(due.into_iter().map(|(_, key)| key).collect())
     }
 }

@@ -72,6 +72,11 @@ pub enum Operation {
         /// Disks that it does not touch.
         refused_disks: Vec<DiskRefusal>,
     },
+    /// The authoring node says that it is there.
+    Attest {
+        /// A block that is no older than the time between two attestations, so that it cannot have been said ahead.
+        block: (Height, Hash),
+    },
     /// The farm's owner expels a node.
     ExpelNode {
         /// The node.

@@ -36,7 +36,7 @@ const LATEST: TableDefinition<Bytes, Bytes> = TableDefinition::new("latest");
 const NODES: TableDefinition<Bytes, Bytes> = TableDefinition::new("nodes");
 /// Kind, owner and id: what belongs to whom.
 const INDEX: TableDefinition<Bytes, ()> = TableDefinition::new("index");
-/// Time (big-endian) and contract: when a rule changes it.
+/// Time (big-endian), kind and id: when a rule changes a record.
 const DUE: TableDefinition<Bytes, ()> = TableDefinition::new("due");
 
 /// Why the database cannot be used.
@@ -234,10 +234,11 @@ fn index_key(kind: Kind, of: Id, id: Id) -> Vec<u8> {
     encode(&(kind, of, id))
 }
 
-fn due_key(time: Timestamp, id: Id) -> Vec<u8> {
-    let mut key = time.millis().to_be_bytes().to_vec();
-    key.extend_from_slice(id.hash().as_bytes());
-    key
+/// Where a record stands among those that a rule changes by time.
+fn due_key(record: &Record) -> Option<Vec<u8>> {
+    let mut key = index::due(record)?.millis().to_be_bytes().to_vec();
+    key.extend(encode(&record.key()));
+    Some(key)
 }
 
 fn put_outcome(write: &redb::WriteTransaction, outcome: &Outcome) -> Result<()> {
@@ -252,23 +253,31 @@ fn put_outcome(write: &redb::WriteTransaction, outcome: &Outcome) -> Result<()> 
         for key in index::keys(record) {
             index.insert(index_key(key.kind, key.of, record.id).as_slice(), ())?;
         }
+        if !matches!(record.body, Body::Contract(_) | Body::Node(_)) {
+            continue;
+        }
+        let before = match record.previous {
+            Hash::ZERO => None,
+            previous => {
+                let before = versions.get(previous.as_bytes().as_slice())?;
+                Some(record_from(
+                    before.ok_or(DatabaseError::Damaged("version before"))?.value(),
+                )?)
+            }
+        };
+        if let Some(key) = before.as_ref().and_then(due_key) {
+            due.remove(key.as_slice())?;
+        }
+        if let Some(key) = due_key(record) {
+            due.insert(key.as_slice(), ())?;
+        }
         if let Body::Contract(contract) = &record.body {
             let named = contract.signed.agreement.sealed.hash;
-            if record.previous != Hash::ZERO {
-                let before = versions.get(record.previous.as_bytes().as_slice())?;
-                let before = before.ok_or(DatabaseError::Damaged("version before"))?;
-                if let Body::Contract(before) = record_from(before.value())?.body {
-                    if let Some(time) = before.due() {
-                        due.remove(due_key(time, record.id).as_slice())?;
-                    }
-                    let earlier = before.signed.agreement.sealed.hash;
-                    if earlier != named {
-                        sealed::ended(write, earlier, record.id)?;
-                    }
+            if let Some(Body::Contract(before)) = before.map(|before| before.body) {
+                let earlier = before.signed.agreement.sealed.hash;
+                if earlier != named {
+                    sealed::ended(write, earlier, record.id)?;
                 }
-            }
-            if let Some(time) = contract.due() {
-                due.insert(due_key(time, record.id).as_slice(), ())?;
             }
             if contract.ended().is_none() {
                 sealed::named(write, named, record.id)?;
@@ -328,6 +337,7 @@ pub(crate) mod tests {
             name: Text::lossy("test"),
             time: Timestamp::from_millis(0),
             block_interval_ms: 1_000,
+            attest_ms: 3_600_000,
             validators: ValidatorSet::new(vec![validator]).unwrap(),
             entities: vec![founder],
             issuance: Issuance::Fixed,

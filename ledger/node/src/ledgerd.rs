@@ -228,6 +228,7 @@ mod tests {
         let init = InitOptions {
             name: "test".into(),
             interval_ms,
+            attest_ms: 3_600_000,
             entities: vec![],
             validators: vec![],
         };

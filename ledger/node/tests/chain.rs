@@ -52,6 +52,7 @@ fn init(folder: &Path) {
     let options = InitOptions {
         name: "test".into(),
         interval_ms: 200,
+        attest_ms: 3_600_000,
         entities: entities.into(),
         validators: vec![],
     };

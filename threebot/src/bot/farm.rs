@@ -2,7 +2,7 @@
 
 use ledger::{
     Id, Kind, Operation, SigningKey,
-    body::{Assignments, Enrolment, Farm, Location, MAX_ENROLMENTS, Node, NodeState, Terms},
+    body::{Assignments, Enrolment, Farm, Location, MAX_ENROLMENTS, Node, Terms},
     text::Text,
 };
 use node_api::image::FarmMedia;
@@ -139,7 +139,7 @@ impl Bot {
                     refused_disks: refused
                         .map(|refusal| format!("{}: {}", refusal.disk, refusal.reason))
                         .collect(),
-                    expelled: record.body.state == NodeState::Expelled,
+                    state: record.body.state,
                 });
             }
             views.push(FarmView {

@@ -64,7 +64,7 @@ impl Bot {
             let (Some((_, farm)), Some((_, reserved))) = (farms.get(&node.farm), assignments.get(&id)) else {
                 continue;
             };
-            if node.state != NodeState::Joined {
+            if node.state == NodeState::Expelled {
                 continue;
             }
             for (terms_id, (version, terms)) in terms.get(&node.farm).into_iter().flatten() {
@@ -75,6 +75,7 @@ impl Bot {
                     owner: farm.owner,
                     location: farm.location,
                     hardware: node.hardware.to_string(),
+                    state: node.state,
                     free: node.capacity.saturating_sub(reserved.reserved),
                     terms_id: (*terms_id, *version),
                     terms: terms.clone(),

@@ -81,11 +81,12 @@ pub(super) fn farms(farms: &[FarmView]) {
             farm.terms.len()
         ));
         for node in &farm.nodes {
-            let state = if node.expelled { " expelled" } else { "" };
             let (capacity, reserved) = (resources(&node.capacity), resources(&node.reserved));
             line(&format!(
-                "  node {}{state}: {capacity}; reserved {reserved} by {}",
-                node.id, node.contracts
+                "  node {} {}: {capacity}; reserved {reserved} by {}",
+                node.id,
+                node.state.name(),
+                node.contracts
             ));
             line(&format!("    {}", node.hardware));
             for refused in &node.refused_disks {

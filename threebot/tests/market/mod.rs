@@ -155,6 +155,7 @@ impl Market {
         let options = InitOptions {
             name: "test".into(),
             interval_ms: 200,
+            attest_ms: 3_600_000,
             entities,
             validators: vec![],
         };

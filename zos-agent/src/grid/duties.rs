@@ -1,7 +1,7 @@
 //! What the node owes the chain for its contracts: acknowledgement, progress, reports.
 
 use ledger::{
-    Hash, Height, Id, Operation,
+    Hash, Header, Height, Id, Operation,
     body::{Contract, ContractState},
     text::Text,
     transaction::Step,
@@ -25,6 +25,18 @@ pub struct ChainHead {
     pub id: Hash,
     /// Its time in milliseconds.
     pub time_ms: u64,
+}
+
+impl ChainHead {
+    /// What a header says.
+    #[must_use]
+    pub fn of(header: &Header) -> Self {
+        Self {
+            height: header.height,
+            id: header.id(),
+            time_ms: header.time.millis(),
+        }
+    }
 }
 
 /// Decides the next thing to say about a contract, if there is one. Said again until the chain shows it, so that nothing is

@@ -110,7 +110,7 @@ impl Member {
         };
         self.shared.set_clock(&head);
         // A registration that fails, or something that could not be learned, is no reason to neglect what is known.
-        let joined = self.is_member().await;
+        let joined = self.is_member(ChainHead::of(&head)).await;
         if matches!(joined, Ok(false)) {
             return Ok(());
         }
@@ -143,7 +143,7 @@ impl Member {
     }
 
     /// Joins, or says what has changed. Returns whether the node is a member of its farm.
-    async fn is_member(&mut self) -> Result<bool, TurnError> {
+    async fn is_member(&mut self, head: ChainHead) -> Result<bool, TurnError> {
         let on_chain = self
             .client
             .record::<Node>(self.me.author.id)
@@ -160,24 +160,28 @@ impl Member {
             &self.me.keys,
             self.me.enrolment.as_ref(),
             chain,
+            head,
         );
         match operation.map_err(TurnError::Join)? {
             None => Ok(true),
             Some(operation) => {
-                let what = if on_chain.is_none() {
-                    "registered"
-                } else {
-                    "registration updated"
+                let news = match operation {
+                    Operation::JoinNode(_) => Some("registered"),
+                    Operation::UpdateNode { .. } => Some("registration updated"),
+                    // That the node is still there is no news.
+                    _ => None,
                 };
                 self.client
                     .send(&self.me.author, operation)
                     .await
                     .map_err(|error| TurnError::Send("registration", error))?;
-                let capacity = &ours.capacity;
-                (self.say)(&format!(
-                    "{what} as node {}: {} threads, {} bytes of memory, {} of flash, {} of rotating storage",
-                    self.me.author.id, capacity.cru, capacity.mru, capacity.sru, capacity.hru
-                ));
+                if let Some(what) = news {
+                    let capacity = &ours.capacity;
+                    (self.say)(&format!(
+                        "{what} as node {}: {} threads, {} bytes of memory, {} of flash, {} of rotating storage",
+                        self.me.author.id, capacity.cru, capacity.mru, capacity.sru, capacity.hru
+                    ));
+                }
                 let registered = self.client.record::<Node>(self.me.author.id).await?;
                 self.shared.set_node(registered.map(|proven| proven.body));
                 Ok(true)
@@ -348,11 +352,7 @@ impl Member {
     /// Says what the node owes the chain about its contracts, together: periods of many may end at once, and each report must
     /// stand within a grace.
     async fn answer(&self, live: impl Iterator<Item = Id>, head: &Header) -> Result<(), TurnError> {
-        let head = ChainHead {
-            height: head.height,
-            id: head.id(),
-            time_ms: head.time.millis(),
-        };
+        let head = ChainHead::of(head);
         let (mut said, mut operations) = (Vec::new(), Vec::new());
         for id in live {
             if let Some(operation) = self.settle(id, head).await {

@@ -9,6 +9,7 @@ use ledger::{
     transaction::Join,
 };
 
+use super::duties::ChainHead;
 use crate::{
     capacity::{Capacity, Hardware},
     disks::Refusal,
@@ -70,7 +71,8 @@ pub struct Enrolment {
     pub key: Option<SigningKey>,
 }
 
-/// What there is to say, given what stands on the chain; nothing while both agree.
+/// What there is to say, given what stands on the chain; nothing while both agree, but that the node is there, from time to
+/// time.
 ///
 /// # Errors
 /// One line that says why the node cannot join.
@@ -80,6 +82,7 @@ pub fn decide(
     keys: &Keys,
     enrolment: Option<&Enrolment>,
     chain: Hash,
+    head: ChainHead,
 ) -> Result<Option<Operation>, &'static str> {
     let Some(node) = on_chain else {
         let enrolment = enrolment.ok_or("no farm is named: boot the farm's own media")?;
@@ -101,18 +104,24 @@ pub fn decide(
         && node.addresses == ours.addresses
         && node.hardware == ours.hardware
         && node.refused_disks == ours.refused_disks;
-    Ok((!same).then(|| Operation::UpdateNode {
-        capacity: ours.capacity,
-        addresses: ours.addresses.clone(),
-        hardware: ours.hardware.clone(),
-        refused_disks: ours.refused_disks.clone(),
+    if !same {
+        return Ok(Some(Operation::UpdateNode {
+            capacity: ours.capacity,
+            addresses: ours.addresses.clone(),
+            hardware: ours.hardware.clone(),
+            refused_disks: ours.refused_disks.clone(),
+        }));
+    }
+    let attests = node.state.attests_at().is_some_and(|at| at.millis() <= head.time_ms);
+    Ok(attests.then_some(Operation::Attest {
+        block: (head.height, head.id),
     }))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ledger::body::NodeState;
+    use ledger::{Timestamp, body::NodeState};
 
     fn statement() -> Statement {
         Statement {
@@ -145,12 +154,23 @@ mod tests {
             addresses: ours.addresses.clone(),
             hardware: ours.hardware.clone(),
             refused_disks: ours.refused_disks.clone(),
-            state: NodeState::Joined,
+            state: NodeState::Active {
+                seen: Timestamp::from_millis(1_000),
+                until: Timestamp::from_millis(3_000),
+            },
+        }
+    }
+
+    fn head(time_ms: u64) -> ChainHead {
+        ChainHead {
+            height: 7,
+            id: Hash::ZERO,
+            time_ms,
         }
     }
 
     fn decided(on_chain: Option<&Node>, enrolment: Option<&Enrolment>) -> Result<Option<Operation>, &'static str> {
-        decide(&statement(), on_chain, &keys(), enrolment, Hash::ZERO)
+        decide(&statement(), on_chain, &keys(), enrolment, Hash::ZERO, head(1_999))
     }
 
     #[test]
@@ -165,6 +185,22 @@ mod tests {
         ));
         assert!(decided(None, Some(&Enrolment { key: None, ..enrolment })).is_err());
         assert!(decided(None, None).is_err());
+    }
+
+    #[test]
+    fn a_member_attests_in_good_time_and_at_once_when_it_is_missed() {
+        let attests = |node: &Node, time| {
+            let said = decide(&statement(), Some(node), &keys(), None, Hash::ZERO, head(time)).unwrap();
+            matches!(said, Some(Operation::Attest { block: (7, Hash::ZERO) }))
+        };
+        let mut node = on_chain(&statement());
+        assert!(!attests(&node, 1_999) && attests(&node, 2_000));
+        node.state = NodeState::Gone {
+            since: Timestamp::from_millis(1_000),
+        };
+        assert!(attests(&node, 1_000));
+        node.state = NodeState::Expelled;
+        assert!(!attests(&node, 9_000));
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! The charter: who validates the chain, and by which rules.
 
+use std::ops::RangeInclusive;
+
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
 
@@ -20,7 +22,12 @@ pub struct Charter {
     pub protocol: u32,
     /// A later version that is to come.
     pub upgrade: Option<Upgrade>,
+    /// Longest time between two attestations of a node that counts as active, in milliseconds.
+    pub attest_ms: u64,
 }
+
+/// Bounds of [`Charter::attest_ms`]: ten seconds and a week.
+pub const ATTEST_MS: RangeInclusive<u64> = 10_000..=604_800_000;
 
 /// Another version of the rules, and when it begins to hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
@@ -51,6 +58,9 @@ pub enum CharterError {
         /// What holds.
         now: u32,
     },
+    /// The time between attestations is out of bounds.
+    #[error("nodes attest every {0} ms, it must be {min} to {max}", min = ATTEST_MS.start(), max = ATTEST_MS.end())]
+    Attest(u64),
     /// It is to hold for a block that is made already.
     #[error("an upgrade begins after block {height}, not at {from}")]
     Past {
@@ -87,7 +97,7 @@ impl Charter {
             return Err(CharterError::Changes);
         }
         let mut validators = self.validators.validators().to_vec();
-        let mut upgrade = self.upgrade;
+        let (mut upgrade, mut attest_ms) = (self.upgrade, self.attest_ms);
         for change in &decree.changes {
             match change {
                 Change::PutValidator(put) => {
@@ -111,12 +121,17 @@ impl Charter {
                 }
                 Change::ScheduleUpgrade(next) => upgrade = Some(*next),
                 Change::CancelUpgrade => upgrade = None,
+                Change::AttestEvery(millis) if !ATTEST_MS.contains(millis) => {
+                    return Err(CharterError::Attest(*millis));
+                }
+                Change::AttestEvery(millis) => attest_ms = *millis,
             }
         }
         Ok(Self {
             validators: ValidatorSet::new(validators)?,
             protocol: self.protocol,
             upgrade,
+            attest_ms,
         })
     }
 
@@ -128,6 +143,7 @@ impl Charter {
             validators: self.validators.clone(),
             protocol: begun.protocol,
             upgrade: None,
+            attest_ms: self.attest_ms,
         })
     }
 }

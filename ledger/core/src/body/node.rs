@@ -7,7 +7,7 @@ use crate::{
     body::Keys,
     record::{Id, Kind},
     text::Text,
-    unit::Resources,
+    unit::{Resources, Timestamp},
 };
 
 /// Most refused disks that a node's record names.
@@ -28,7 +28,7 @@ pub struct Node {
     pub hardware: Text<128>,
     /// Disks that it does not touch, and why; at most [`MAX_DISK_REFUSALS`].
     pub refused_disks: Vec<DiskRefusal>,
-    /// Whether it may be rented.
+    /// Whether it is heard of, and may be rented.
     pub state: NodeState,
 }
 
@@ -49,12 +49,82 @@ pub struct DiskRefusal {
     pub reason: Text<160>,
 }
 
-/// Whether a node may be rented.
+/// Whether a node is heard of, and may be rented.
+///
+/// ```text
+///          attests            silent              silent for long
+/// Joined ─────────► Active ─────────► Degraded ───────────────────► Gone
+///    │ silent          ▲ └──┐ attests    ▲ │ attests                  │ attests
+///    └─────────────────┼────┘            │ │                          │
+///                      └─────────────────┼─┴──────────────────────────┘
+///                       (Joined ─────────┘)        any, by its farm ──► Expelled
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(tag = "state", rename_all = "kebab-case")]
 pub enum NodeState {
-    /// A member of its farm.
-    Joined,
+    /// A member of its farm that has not attested yet.
+    Joined {
+        /// Time by which it must.
+        until: Timestamp,
+    },
+    /// It attests.
+    Active {
+        /// When it did last.
+        seen: Timestamp,
+        /// Time by which it must again.
+        until: Timestamp,
+    },
+    /// It did not attest in time; nothing new may be agreed on it.
+    Degraded {
+        /// Since when.
+        since: Timestamp,
+        /// Time from which it counts as gone.
+        until: Timestamp,
+    },
+    /// It has not attested for long; nothing new may be agreed on it.
+    Gone {
+        /// Since when.
+        since: Timestamp,
+    },
     /// Its farm has expelled it; nothing new may be agreed on it.
     Expelled,
+}
+
+impl NodeState {
+    /// Whether something new may be agreed on it.
+    #[must_use]
+    pub const fn is_rentable(&self) -> bool {
+        matches!(self, Self::Joined { .. } | Self::Active { .. })
+    }
+
+    /// The next time at which a rule changes it, if it stays silent.
+    #[must_use]
+    pub const fn due(&self) -> Option<Timestamp> {
+        match self {
+            Self::Joined { until } | Self::Active { until, .. } | Self::Degraded { until, .. } => Some(*until),
+            Self::Gone { .. } | Self::Expelled => None,
+        }
+    }
+
+    /// When the node is to attest: at once, or when half of the time that it has is over. Never if it was expelled.
+    #[must_use]
+    pub fn attests_at(&self) -> Option<Timestamp> {
+        match self {
+            Self::Active { seen, until } => Some(seen.plus(until.since(*seen) / 2)),
+            Self::Joined { .. } | Self::Degraded { .. } | Self::Gone { .. } => Some(Timestamp::default()),
+            Self::Expelled => None,
+        }
+    }
+
+    /// One word for it.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Joined { .. } => "joined",
+            Self::Active { .. } => "active",
+            Self::Degraded { .. } => "degraded",
+            Self::Gone { .. } => "gone",
+            Self::Expelled => "expelled",
+        }
+    }
 }

@@ -121,6 +121,7 @@ pub fn genesis_outcome(genesis: &Genesis) -> Result<Outcome, BlockError> {
         validators: genesis.validators.clone(),
         protocol: FIRST_PROTOCOL,
         upgrade: None,
+        attest_ms: genesis.attest_ms,
     };
     session.found_charter(charter).map_err(BlockError::Store)?;
     session.finish(Hash::ZERO).map_err(BlockError::Tree)

@@ -6,7 +6,7 @@ use crate::{
     agreement::{Agreement, SignedAgreement},
     body::{
         Assignments, Contract, ContractState, Entity, Escrow, Failure, Farm, Image, MAX_CONTRACTS, MAX_PERIODS, Node,
-        NodeState, Terms,
+        Terms,
     },
     key::{Purpose, Signature},
     machine::{Fault, Refusal, Session, settlement},
@@ -100,8 +100,9 @@ pub(super) fn check_offer<S: Store + ?Sized>(session: &Session<'_, S>, agreement
     if agreement.valid_until < session.time {
         return refuse("its validity has run out");
     }
-    if session.require::<Node>(agreement.node)?.state != NodeState::Joined {
-        return refuse("the node was expelled by its farm");
+    let state = session.require::<Node>(agreement.node)?.state;
+    if !state.is_rentable() {
+        return refuse(&format!("the node is {}", state.name()));
     }
     if agreement.resources.cru == 0 || agreement.resources.mru == 0 {
         return refuse("a workload needs at least one thread and memory");

@@ -15,7 +15,7 @@ use crate::{
     unit::{Height, Timestamp, Tokens},
 };
 
-/// Most contracts that are settled by time in one block; the rest follow in the next.
+/// Most records that a rule changes by time in one block; the rest follow in the next.
 pub(super) const MAX_DUE: usize = 1_000;
 
 /// Why something could not be applied.
@@ -96,14 +96,17 @@ impl<'a, S: Store + ?Sized> Session<'a, S> {
         self.keep_rule(founded)
     }
 
-    /// Settles what is due by the block's time.
+    /// Changes what is due by the block's time: contracts and nodes.
     ///
     /// # Errors
     /// [`StoreError`] when the store fails.
     pub fn settle_due(&mut self) -> Result<(), StoreError> {
-        for id in self.store.due(self.time, MAX_DUE)? {
-            let settled = settlement::on_due(self, id);
-            self.keep_rule(settled)?;
+        for key in self.store.due(self.time, MAX_DUE)? {
+            let changed = match key.kind {
+                Kind::Node => nodes::on_due(self, key.id),
+                _ => settlement::on_due(self, key.id),
+            };
+            self.keep_rule(changed)?;
         }
         Ok(())
     }
@@ -197,6 +200,7 @@ impl<'a, S: Store + ?Sized> Session<'a, S> {
                 hardware,
                 refused_disks,
             } => nodes::update(self, author, *capacity, addresses, hardware, refused_disks),
+            Operation::Attest { block } => nodes::attest(self, author, *block),
             Operation::PublishImage { name, root, config } => people::publish_image(self, author, name, *root, *config),
             Operation::Agree(agreement) => contracts::agree(self, author, agreement),
             Operation::Amend(amendment) => amendment::amend(self, author, amendment),

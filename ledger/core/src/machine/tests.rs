@@ -96,6 +96,7 @@ impl World {
             name: Text::lossy("test"),
             time: Timestamp::from_millis(1_000),
             block_interval_ms: 1_000,
+            attest_ms: 3_600_000,
             validators: ValidatorSet::new(vec![Validator {
                 key: validator,
                 link: validator,

@@ -6,6 +6,9 @@ use clap::{Args, Parser, Subcommand};
 use ledger::{Hash, Height, PublicKey, Tokens, body::Upgrade};
 use peer_link::PeerAddress;
 
+/// An hour: idle nodes cost a chain little, and nobody looks long for one that is not there.
+const ATTEST_MS: u64 = 3_600_000;
+
 #[derive(Parser)]
 #[command(name = "ledgerd", version, about = "A validator of the contract chain")]
 pub(crate) struct Arguments {
@@ -35,6 +38,9 @@ pub(super) enum Command {
         /// Time between two blocks in milliseconds.
         #[arg(long, default_value_t = 1_000)]
         interval_ms: u32,
+        /// Longest time between two attestations of a node that counts as active, in milliseconds.
+        #[arg(long, default_value_t = ATTEST_MS)]
+        attest_ms: u64,
         /// An entity that exists from the start: a file with its record as JSON, and how many whole tokens it owns.
         #[arg(long = "entity", value_name = "FILE=TOKENS", value_parser = parse_entity)]
         entities: Vec<(PathBuf, Tokens)>,
@@ -142,6 +148,9 @@ pub(super) struct Changes {
     /// The upgrade that is to come does not come.
     #[arg(long)]
     pub(super) cancel_upgrade: bool,
+    /// Longest time between two attestations of a node that counts as active, in milliseconds.
+    #[arg(long, value_name = "MS")]
+    pub(super) attest_ms: Option<u64>,
 }
 
 fn parse_entity(text: &str) -> Result<(PathBuf, Tokens), String> {

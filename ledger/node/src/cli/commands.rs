@@ -23,12 +23,14 @@ pub(crate) fn perform(arguments: Arguments) -> Result<(), Failure> {
             dir,
             name,
             interval_ms,
+            attest_ms,
             entities,
             validators,
         } => {
             let options = InitOptions {
                 name,
                 interval_ms,
+                attest_ms,
                 entities,
                 validators,
             };
@@ -106,6 +108,7 @@ fn read_changes(changes: Changes) -> Result<Vec<Change>, Failure> {
     }
     all.extend(changes.upgrade.map(Change::ScheduleUpgrade));
     all.extend(changes.cancel_upgrade.then_some(Change::CancelUpgrade));
+    all.extend(changes.attest_ms.map(Change::AttestEvery));
     Ok(all)
 }
 

@@ -174,7 +174,7 @@ impl<'a> Snapshot<'a> {
             .transpose()
     }
 
-    fn due_contracts(&self, until: Timestamp, limit: usize) -> Result<Vec<Id>> {
+    fn due_records(&self, until: Timestamp, limit: usize) -> Result<Vec<RecordKey>> {
         let table = self.redb.open_table(DUE)?;
         let end = until.plus(1).millis().to_be_bytes();
         let mut due = Vec::new();
@@ -183,7 +183,8 @@ impl<'a> Snapshot<'a> {
                 let (key, value) = entry?;
                 (key, value.value())
             };
-            due.push(id_at_end(key.value())?);
+            let key = key.value().get(size_of::<u64>()..).unwrap_or_default();
+            due.push(decode(key, key.len()).map_err(|_| DatabaseError::Damaged("due"))?);
         }
         Ok(due)
     }
@@ -252,8 +253,8 @@ impl Store for Snapshot<'_> {
         self.header_at(height).map_err(|error| StoreError(Box::new(error)))
     }
 
-    fn due(&self, until: Timestamp, limit: usize) -> Result<Vec<Id>, StoreError> {
-        self.due_contracts(until, limit)
+    fn due(&self, until: Timestamp, limit: usize) -> Result<Vec<RecordKey>, StoreError> {
+        self.due_records(until, limit)
             .map_err(|error| StoreError(Box::new(error)))
     }
 }

@@ -101,6 +101,8 @@ pub struct InitOptions {
     pub name: String,
     /// Time between blocks in milliseconds.
     pub interval_ms: u32,
+    /// Longest time between two attestations of a node that counts as active, in milliseconds.
+    pub attest_ms: u64,
     /// Files with an entity as JSON, and what each owns from the start.
     pub entities: Vec<(PathBuf, Tokens)>,
     /// Files with the [`Introduction`]s of the validators besides this one.
@@ -157,6 +159,7 @@ impl Home {
             name: Text::new(&options.name).map_err(HomeError::Name)?,
             time: Clock::default().now(),
             block_interval_ms: options.interval_ms,
+            attest_ms: options.attest_ms,
             validators: ValidatorSet::new(validators).map_err(GenesisError::Validators)?,
             entities,
             issuance: Issuance::Fixed,
@@ -276,6 +279,7 @@ mod tests {
         InitOptions {
             name: "test".into(),
             interval_ms: 1_000,
+            attest_ms: 3_600_000,
             entities: vec![],
             validators: vec![],
         }
@@ -322,6 +326,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let options = InitOptions {
             interval_ms: 1,
+            attest_ms: 3_600_000,
             ..options()
         };
         assert!(matches!(

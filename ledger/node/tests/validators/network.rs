@@ -133,6 +133,7 @@ impl Network {
         let options = InitOptions {
             name: "test".into(),
             interval_ms: INTERVAL_MS,
+            attest_ms: 3_600_000,
             entities: entities.into(),
             validators: files.split_off(1),
         };

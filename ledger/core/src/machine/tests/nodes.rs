@@ -52,3 +52,82 @@ fn a_node_joins_only_with_the_farms_consent_and_within_its_limits() {
     world.ok(FARMER, Operation::ExpelNode { node: author(NODE) });
     assert_eq!(world.get::<Node>(author(NODE)).state, NodeState::Expelled);
 }
+
+const HOUR: u64 = 3_600_000;
+
+impl World {
+    fn attest(&mut self) -> Result<(), Refusal> {
+        let block = (self.head.height, self.head.id);
+        self.try_one(NODE, Operation::Attest { block })
+    }
+
+    fn node_state(&self) -> NodeState {
+        self.get::<Node>(author(NODE)).state
+    }
+}
+
+#[test]
+fn a_node_that_does_not_attest_is_degraded_and_then_gone_and_is_back_when_it_does() {
+    let mut world = World::furnished();
+    assert_eq!(world.node_state().name(), "joined");
+    world.attest().unwrap();
+    let NodeState::Active { seen, until } = world.node_state() else {
+        panic!("{:?}", world.node_state())
+    };
+    assert_eq!((seen, until), (world.head.time, world.head.time.plus(HOUR)));
+    let again = world.attest();
+    assert!(matches!(again, Err(Refusal::Invalid(_))), "{again:?}");
+    world.wait(HOUR / 2);
+    world.attest().unwrap();
+    world.wait(HOUR);
+    assert_eq!(world.node_state().name(), "degraded");
+    let signed = world.agreement(1, 1, 1);
+    let refused = world.try_one(CUSTOMER, Operation::Agree(signed));
+    assert_eq!(refused, Err(Refusal::Agreement("the node is degraded".into())));
+    world.attest().unwrap();
+    world.agree(2, 1);
+    world.wait(HOUR);
+    assert_eq!(world.node_state().name(), "degraded");
+    world.wait(24 * HOUR);
+    assert_eq!(world.node_state().name(), "gone");
+    world.wait(24 * HOUR);
+    assert_eq!(world.node_state().due(), None, "nothing changes it but the node");
+    world.attest().unwrap();
+    assert_eq!(world.node_state().name(), "active");
+    world.ok(FARMER, Operation::ExpelNode { node: author(NODE) });
+    let expelled = world.attest();
+    assert!(matches!(expelled, Err(Refusal::NotAllowed(..))), "{expelled:?}");
+    world.wait(100 * HOUR);
+    assert_eq!(world.node_state(), NodeState::Expelled);
+}
+
+#[test]
+fn an_attestation_names_a_block_that_is_no_older_than_the_time_between_two() {
+    let mut world = World::furnished();
+    let early = (world.head.height, world.head.id);
+    let wrong = (world.head.height, Hash::ZERO);
+    let ahead = (world.head.height + 9, world.head.id);
+    for block in [wrong, ahead] {
+        let refused = world.try_one(NODE, Operation::Attest { block });
+        assert!(matches!(refused, Err(Refusal::Invalid(_))), "{refused:?}");
+    }
+    world.wait(HOUR);
+    let refused = world.try_one(NODE, Operation::Attest { block: early });
+    assert!(matches!(refused, Err(Refusal::Invalid(_))), "{refused:?}");
+    let refused = world.try_one(CUSTOMER, Operation::Attest { block: early });
+    assert!(matches!(refused, Err(Refusal::Missing(_))), "{refused:?}");
+}
+
+#[test]
+fn the_time_between_attestations_is_decreed_within_bounds() {
+    let world = World::furnished();
+    let charter = world.get::<Charter>(Charter::ID);
+    let decree = |millis| crate::decree::Decree {
+        previous: world.hash_of(Kind::Charter, Charter::ID),
+        changes: vec![crate::decree::Change::AttestEvery(millis)],
+    };
+    assert_eq!(charter.amended(&decree(60_000), 9).unwrap().attest_ms, 60_000);
+    for millis in [0, ATTEST_MS.start() - 1, ATTEST_MS.end() + 1] {
+        assert_eq!(charter.amended(&decree(millis), 9), Err(CharterError::Attest(millis)));
+    }
+}
