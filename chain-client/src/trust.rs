@@ -100,6 +100,7 @@ mod tests {
             time: Timestamp::from_millis(0),
             block_interval_ms: 1_000,
             attest_ms: 3_600_000,
+            name_deposit: ledger::Tokens::from_micro(5),
             validators: ValidatorSet::new(vec![Validator {
                 key,
                 link: key,

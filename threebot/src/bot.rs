@@ -2,7 +2,7 @@
 //!
 //! | file | what the bot does |
 //! |---|---|
-//! | `wallet`, `farm`, `image` | puts its own records on the chain |
+//! | `wallet`, `farm`, `image`, `names` | puts its own records on the chain |
 //! | `search` | collects proven listings for [`crate::market`] |
 //! | `negotiate`, `answer`, `door` | drives the two sides of [`crate::negotiation`] over links |
 //! | `place`, `watch` | brings a deployment onto a node and keeps it there |
@@ -17,6 +17,7 @@ mod error;
 mod farm;
 mod image;
 mod kept;
+mod names;
 mod negotiate;
 mod node;
 mod place;

@@ -5,13 +5,13 @@ use std::path::PathBuf;
 
 use ledger::{
     Id, Resources, Tokens,
-    body::{Location, NodeState, Terms},
+    body::{Label, Location, NodeState, Terms},
 };
 use node_api::image::FarmMedia;
 use peer_link::PeerAddress;
 use serde::{Deserialize, Serialize};
 
-use crate::app::App;
+use crate::{app::App, who::Who};
 
 /// Longest line in bytes; the longest carry an application with its environment, or a chunk of a log.
 pub const MAX_LINE: usize = 512 * 1024;
@@ -27,12 +27,34 @@ pub enum Request {
     /// Moves tokens.
     Send {
         /// To whom.
-        to: Id,
+        to: Who,
         /// How many.
         amount: Tokens,
     },
     /// All versions of the wallet's account.
     History,
+    /// Claims a name.
+    NameClaim {
+        /// The name.
+        label: Label,
+    },
+    /// Makes an own name stand for somebody else.
+    NamePassOn {
+        /// The name.
+        label: Label,
+        /// For whom.
+        to: Who,
+    },
+    /// Gives an own name up.
+    NameGiveUp {
+        /// The name.
+        label: Label,
+    },
+    /// For whom a name stands.
+    NameShow {
+        /// The name.
+        label: Label,
+    },
     /// Makes a farm.
     FarmCreate {
         /// Its name.
@@ -168,7 +190,7 @@ pub enum Reply {
     Balance(Tokens),
     /// To [`Request::History`].
     History(Vec<MovementView>),
-    /// The id of what was made or changed.
+    /// The id of what was made, changed or asked for.
     Made(Id),
     /// To [`Request::FarmList`].
     Farms(Vec<FarmView>),

@@ -2,7 +2,7 @@
 //!
 //! | module | idea | IO |
 //! |---|---|---|
-//! | [`quantity`] | amounts, sizes and times as people write them | none |
+//! | [`quantity`], [`who`] | amounts, sizes, times and each other, as people write them | none |
 //! | [`identity`] | one seed, three keys; encrypted at rest, recovery words | its file |
 //! | [`home`], [`policy`] | the home directory, what a farmer's bot may agree to | files |
 //! | [`market`], [`bounds`] | which nodes and rules suit, the cheapest first | none |
@@ -34,3 +34,4 @@ pub mod policy;
 pub mod quantity;
 pub mod replacement;
 pub mod serve;
+pub mod who;

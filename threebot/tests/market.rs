@@ -288,6 +288,26 @@ async fn a_deployment_that_runs_is_changed_with_its_farmer_and_stays_as_it_is_wi
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn tokens_are_sent_to_a_name_and_to_nobody_else_when_it_is_passed_on() {
+    let market = Market::open().await;
+    let (customer, farmer) = (&market.customer, &market.farmer);
+    let call = |bot: &market::Daemon, words: &[&str]| market::call(&bot.home, words);
+    customer.done(&["name", "claim", "meadow"]);
+    assert_eq!(customer.done(&["name", "show", "meadow"]), customer.id.to_string());
+    let (code, _, error) = call(farmer, &["name", "pass-on", "meadow", &farmer.id.to_string()]);
+    assert_eq!((code, error.contains("another's or nobody's")), (4, true), "{error}");
+    customer.done(&["name", "pass-on", "meadow", &farmer.id.to_string()]);
+    customer.done(&["send", "meadow", "7"]);
+    assert_eq!(farmer.done(&["balance"]), "7.000000");
+    farmer.done(&["name", "give-up", "meadow"]);
+    assert_eq!(farmer.done(&["balance"]), "7.000005");
+    let (code, _, error) = call(customer, &["send", "meadow", "7"]);
+    assert_eq!((code, error.contains("stands for nobody")), (5, true), "{error}");
+    let (code, _, error) = call(customer, &["name", "claim", "Mea_dow"]);
+    assert_eq!((code, error.contains("small letters")), (2, true), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn who_asks_over_anothers_link_learns_no_more_than_that() {
     use peer_link::{Endpoint, LinkKey, protocol};
     use threebot::negotiation::{MAX_MESSAGE, Message, Request};

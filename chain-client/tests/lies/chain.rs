@@ -91,6 +91,7 @@ impl Chain {
             time: Timestamp::from_millis(0),
             block_interval_ms: 1_000,
             attest_ms: 3_600_000,
+            name_deposit: Tokens::from_micro(5),
             validators: validators(VALIDATOR),
             entities: vec![],
             issuance: Issuance::Fixed,

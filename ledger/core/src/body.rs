@@ -9,6 +9,7 @@ mod escrow;
 mod farm;
 mod image;
 mod misconduct;
+mod name;
 mod node;
 mod terms;
 
@@ -21,5 +22,6 @@ pub use escrow::Escrow;
 pub use farm::{Enrolment, Farm, Location, MAX_ENROLMENTS};
 pub use image::{Blob, Image};
 pub use misconduct::{Misconduct, MisconductError, Pair};
+pub use name::{LABEL_LENGTH, Label, LabelError, Name};
 pub use node::{DiskRefusal, MAX_DISK_REFUSALS, Node, NodeState};
 pub use terms::{MAX_PERIODS, Prices, SettlementRule, Terms, TermsError};

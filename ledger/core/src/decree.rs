@@ -10,6 +10,7 @@ use crate::{
     consensus::{CommitSignature, Validator},
     hash::Hash,
     key::{PublicKey, Purpose, SigningKey, signing_bytes},
+    unit::Tokens,
 };
 
 /// Most changes in one decree: with the approvals of a hundred validators it still is a transaction.
@@ -29,6 +30,8 @@ pub enum Change {
     CancelUpgrade,
     /// Nodes attest at least once in so many milliseconds.
     AttestEvery(u64),
+    /// So much is deposited for a name that is claimed from now on.
+    NameDeposit(Tokens),
 }
 
 impl fmt::Display for Change {
@@ -43,6 +46,7 @@ impl fmt::Display for Change {
             }
             Self::CancelUpgrade => write!(f, "no upgrade is to come"),
             Self::AttestEvery(millis) => write!(f, "nodes attest at least every {millis} ms"),
+            Self::NameDeposit(deposit) => write!(f, "a name is claimed with a deposit of {deposit} tokens"),
         }
     }
 }

@@ -25,6 +25,8 @@ pub struct Genesis {
     pub block_interval_ms: u32,
     /// Longest time between two attestations of a node that counts as active, in milliseconds, 10,000 to 604,800,000.
     pub attest_ms: u64,
+    /// What is deposited for a name.
+    pub name_deposit: Tokens,
     /// The first validators.
     pub validators: ValidatorSet,
     /// Entities that exist from the start, with what they own: the whole supply.

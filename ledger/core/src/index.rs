@@ -7,7 +7,7 @@ use crate::{
     unit::Timestamp,
 };
 
-/// Finds all records of `kind` that belong to `of`: farms and images of an owner, nodes and terms of a farm, contracts of a
+/// Finds all records of `kind` that belong to `of`: farms, images and names of an owner, nodes and terms of a farm, contracts of a
 /// customer, farmer or node, misconduct of a validator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct IndexKey {
@@ -32,6 +32,7 @@ pub fn keys(record: &Record) -> Vec<IndexKey> {
             vec![agreement.customer, agreement.farmer, agreement.node]
         }
         Body::Image(image) => vec![image.owner],
+        Body::Name(name) => name.owner.into_iter().collect(),
     };
     of.into_iter().map(|of| IndexKey { kind, of }).collect()
 }

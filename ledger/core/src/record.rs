@@ -6,7 +6,7 @@ use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    body::{Account, Assignments, Charter, Contract, Entity, Escrow, Farm, Image, Misconduct, Node, Terms},
+    body::{Account, Assignments, Charter, Contract, Entity, Escrow, Farm, Image, Misconduct, Name, Node, Terms},
     hash::{Domain, Hash},
     hex::HexError,
     unit::Height,
@@ -155,6 +155,8 @@ kinds! {
     Charter = 10, "charter";
     /// Proof that a validator lied.
     Misconduct = 11, "misconduct";
+    /// For whom a name stands.
+    Name = 12, "name";
 }
 
 /// A body of one certain kind.

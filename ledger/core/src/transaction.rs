@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     agreement::{SignedAgreement, SignedAmendment},
-    body::{Blob, DiskRefusal, Enrolment, Entity, Keys, Location, Misconduct, Terms},
+    body::{Blob, DiskRefusal, Enrolment, Entity, Keys, Label, Location, Misconduct, Terms},
     decree::SignedDecree,
     hash::{Domain, Hash},
     key::{Purpose, Signature, SigningKey},
@@ -91,6 +91,17 @@ pub enum Operation {
         /// The OCI image configuration.
         config: Blob,
     },
+    /// Claims a name that stands for nobody, for the author, with the charter's deposit.
+    ClaimName(Label),
+    /// Makes a name of the author's stand for another entity. The deposit goes along.
+    PassOnName {
+        /// The name.
+        label: Label,
+        /// For whom it stands from now on.
+        to: Id,
+    },
+    /// Gives a name of the author's up; the deposit returns.
+    GiveUpName(Label),
     /// Puts an agreement on the chain: reserves the capacity and funds the escrow in one step. By the customer.
     Agree(SignedAgreement),
     /// Puts another agreement in the place of a contract's. By the customer.

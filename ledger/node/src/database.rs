@@ -338,6 +338,7 @@ pub(crate) mod tests {
             time: Timestamp::from_millis(0),
             block_interval_ms: 1_000,
             attest_ms: 3_600_000,
+            name_deposit: Tokens::from_micro(5),
             validators: ValidatorSet::new(vec![validator]).unwrap(),
             entities: vec![founder],
             issuance: Issuance::Fixed,

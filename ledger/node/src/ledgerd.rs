@@ -229,6 +229,7 @@ mod tests {
             name: "test".into(),
             interval_ms,
             attest_ms: 3_600_000,
+            name_deposit: ledger::Tokens::from_micro(5),
             entities: vec![],
             validators: vec![],
         };

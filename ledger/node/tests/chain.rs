@@ -53,6 +53,7 @@ fn init(folder: &Path) {
         name: "test".into(),
         interval_ms: 200,
         attest_ms: 3_600_000,
+        name_deposit: Tokens::from_micro(5),
         entities: entities.into(),
         validators: vec![],
     };

@@ -1,9 +1,9 @@
 //! Money.
 
-use ledger::{Id, Kind, Operation, RecordKey, Tokens, body::Account, record::BodyOf};
+use ledger::{Kind, Operation, RecordKey, Tokens, body::Account, record::BodyOf};
 
 use super::{Bot, BotError};
-use crate::control::MovementView;
+use crate::{control::MovementView, who::Who};
 
 impl Bot {
     /// What it may spend.
@@ -19,7 +19,8 @@ impl Bot {
     ///
     /// # Errors
     /// [`BotError`] when the chain cannot be asked or refuses.
-    pub async fn transfer(&self, to: Id, amount: Tokens) -> Result<(), BotError> {
+    pub async fn transfer(&self, to: &Who, amount: Tokens) -> Result<(), BotError> {
+        let to = self.resolve(to).await?;
         self.send(Operation::Transfer { to, amount }).await.map(drop)
     }
 

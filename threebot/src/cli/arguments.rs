@@ -3,9 +3,9 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand};
-use ledger::{Hash, Id, Tokens};
+use ledger::{Hash, Id, Tokens, body::Label};
 use peer_link::PeerAddress;
-use threebot::quantity;
+use threebot::{quantity, who::Who};
 
 const CODES: &str = "\
 Exit codes: 0 done; 1 a file, disk or socket of this machine; 2 wrong usage; 3 no daemon runs (start `threebot serve`);
@@ -58,14 +58,17 @@ pub(crate) enum Command {
     Balance,
     /// Moves tokens to an entity.
     Send {
-        /// To whom.
-        to: Id,
+        /// To whom: an id or a name.
+        to: Who,
         /// How many, such as 12.5.
         #[arg(value_parser = quantity::tokens)]
         amount: Tokens,
     },
     /// Shows every change of the balance, newest first.
     History,
+    /// Claims, passes on and gives up names.
+    #[command(subcommand)]
+    Name(Name),
     /// Makes and changes farms.
     #[command(subcommand)]
     Farm(Farm),
@@ -154,6 +157,32 @@ pub(crate) struct Setup {
     /// Stores the identity unencrypted.
     #[arg(long, conflicts_with = "passphrase_file")]
     pub(crate) no_passphrase: bool,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Name {
+    /// Claims a name for the bot; the chain's deposit lies with it.
+    Claim {
+        /// The name, such as alice-2.
+        name: Label,
+    },
+    /// Makes a name of the bot's stand for somebody else. The deposit goes along.
+    PassOn {
+        /// The name.
+        name: Label,
+        /// For whom: an id or a name.
+        to: Who,
+    },
+    /// Gives a name of the bot's up; the deposit returns.
+    GiveUp {
+        /// The name.
+        name: Label,
+    },
+    /// Prints the id for which a name stands.
+    Show {
+        /// The name.
+        name: Label,
+    },
 }
 
 #[derive(Subcommand)]

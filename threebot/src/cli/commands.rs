@@ -21,7 +21,7 @@ use threebot::{
 use tracing_subscriber::EnvFilter;
 
 use super::{
-    arguments::{Arguments, Command, Farm, Image, TermsArguments},
+    arguments::{Arguments, Command, Farm, Image, Name, TermsArguments},
     because, client, failure, print, setup, tunnel,
 };
 
@@ -89,6 +89,12 @@ fn plain_request(command: Command) -> Result<Request, Failure> {
         Command::Balance => Request::Balance,
         Command::Send { to, amount } => Request::Send { to, amount },
         Command::History => Request::History,
+        Command::Name(name) => match name {
+            Name::Claim { name: label } => Request::NameClaim { label },
+            Name::PassOn { name: label, to } => Request::NamePassOn { label, to },
+            Name::GiveUp { name: label } => Request::NameGiveUp { label },
+            Name::Show { name: label } => Request::NameShow { label },
+        },
         Command::Find {
             cru,
             mru,

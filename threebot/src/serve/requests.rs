@@ -8,6 +8,7 @@ use crate::{
     bot::{Bot, BotError, Stages},
     control::{Event, NodeView, Reply, Request},
     market::Wanted,
+    who::Who,
 };
 
 /// Longest wait for a reader of the last event.
@@ -39,9 +40,22 @@ async fn reply(bot: &Bot, request: Request, events: &mpsc::Sender<Event>) -> Res
         Request::Status => Reply::Status(bot.status()),
         Request::Balance => Reply::Balance(bot.balance().await?),
         Request::Send { to, amount } => {
-            bot.transfer(to, amount).await?;
+            bot.transfer(&to, amount).await?;
             Reply::Nothing
         }
+        Request::NameClaim { label } => {
+            bot.claim_name(label).await?;
+            Reply::Nothing
+        }
+        Request::NamePassOn { label, to } => {
+            bot.pass_on_name(label, &to).await?;
+            Reply::Nothing
+        }
+        Request::NameGiveUp { label } => {
+            bot.give_up_name(label).await?;
+            Reply::Nothing
+        }
+        Request::NameShow { label } => Reply::Made(bot.resolve(&Who::Name(label)).await?),
         Request::History => Reply::History(bot.movements().await?),
         Request::FarmCreate { name, location } => Reply::Made(bot.create_farm(&name, location).await?),
         Request::FarmList => Reply::Farms(bot.farms().await?),

@@ -156,6 +156,7 @@ impl Market {
             name: "test".into(),
             interval_ms: 200,
             attest_ms: 3_600_000,
+            name_deposit: Tokens::from_micro(5),
             entities,
             validators: vec![],
         };

@@ -10,7 +10,7 @@ use crate::{
     decree::{Change, Decree, MAX_CHANGES},
     key::PublicKey,
     record::{Id, Kind},
-    unit::Height,
+    unit::{Height, Tokens},
 };
 
 /// What stands once on a chain, from its genesis on. Only decrees and the upgrades that they schedule change it.
@@ -24,6 +24,8 @@ pub struct Charter {
     pub upgrade: Option<Upgrade>,
     /// Longest time between two attestations of a node that counts as active, in milliseconds.
     pub attest_ms: u64,
+    /// What is deposited for a name that is claimed from now on.
+    pub name_deposit: Tokens,
 }
 
 /// Bounds of [`Charter::attest_ms`]: ten seconds and a week.
@@ -97,7 +99,7 @@ impl Charter {
             return Err(CharterError::Changes);
         }
         let mut validators = self.validators.validators().to_vec();
-        let (mut upgrade, mut attest_ms) = (self.upgrade, self.attest_ms);
+        let (mut upgrade, mut attest_ms, mut name_deposit) = (self.upgrade, self.attest_ms, self.name_deposit);
         for change in &decree.changes {
             match change {
                 Change::PutValidator(put) => {
@@ -125,6 +127,7 @@ impl Charter {
                     return Err(CharterError::Attest(*millis));
                 }
                 Change::AttestEvery(millis) => attest_ms = *millis,
+                Change::NameDeposit(deposit) => name_deposit = *deposit,
             }
         }
         Ok(Self {
@@ -132,6 +135,7 @@ impl Charter {
             protocol: self.protocol,
             upgrade,
             attest_ms,
+            name_deposit,
         })
     }
 
@@ -144,6 +148,7 @@ impl Charter {
             protocol: begun.protocol,
             upgrade: None,
             attest_ms: self.attest_ms,
+            name_deposit: self.name_deposit,
         })
     }
 }

@@ -122,6 +122,7 @@ pub fn genesis_outcome(genesis: &Genesis) -> Result<Outcome, BlockError> {
         protocol: FIRST_PROTOCOL,
         upgrade: None,
         attest_ms: genesis.attest_ms,
+        name_deposit: genesis.name_deposit,
     };
     session.found_charter(charter).map_err(BlockError::Store)?;
     session.finish(Hash::ZERO).map_err(BlockError::Tree)

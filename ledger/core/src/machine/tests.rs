@@ -6,6 +6,7 @@ mod charter;
 mod contracts;
 mod histories;
 mod light;
+mod names;
 mod nodes;
 mod transactions;
 
@@ -97,6 +98,7 @@ impl World {
             time: Timestamp::from_millis(1_000),
             block_interval_ms: 1_000,
             attest_ms: 3_600_000,
+            name_deposit: Tokens::from_micro(5),
             validators: ValidatorSet::new(vec![Validator {
                 key: validator,
                 link: validator,
@@ -260,6 +262,7 @@ impl World {
             .values()
             .map(|record| match &record.body {
                 Body::Account(account) => account.balance.micro(),
+                Body::Name(name) => name.deposit.micro(),
                 Body::Escrow(escrow) => {
                     assert_eq!(
                         escrow.deposited.micro(),

@@ -41,6 +41,9 @@ pub(super) enum Command {
         /// Longest time between two attestations of a node that counts as active, in milliseconds.
         #[arg(long, default_value_t = ATTEST_MS)]
         attest_ms: u64,
+        /// Tokens that are deposited for a name.
+        #[arg(long, default_value = "10", value_parser = parse_tokens)]
+        name_deposit: Tokens,
         /// An entity that exists from the start: a file with its record as JSON, and how many whole tokens it owns.
         #[arg(long = "entity", value_name = "FILE=TOKENS", value_parser = parse_entity)]
         entities: Vec<(PathBuf, Tokens)>,
@@ -151,15 +154,22 @@ pub(super) struct Changes {
     /// Longest time between two attestations of a node that counts as active, in milliseconds.
     #[arg(long, value_name = "MS")]
     pub(super) attest_ms: Option<u64>,
+    /// Tokens that are deposited for a name.
+    #[arg(long, value_name = "TOKENS", value_parser = parse_tokens)]
+    pub(super) name_deposit: Option<Tokens>,
 }
 
 fn parse_entity(text: &str) -> Result<(PathBuf, Tokens), String> {
     let (path, tokens) = text.rsplit_once('=').ok_or("expected FILE=TOKENS")?;
-    let tokens: u64 = tokens
+    Ok((path.into(), parse_tokens(tokens)?))
+}
+
+fn parse_tokens(text: &str) -> Result<Tokens, String> {
+    let tokens: u64 = text
         .parse()
         .map_err(|_| "the number of tokens is not a whole number".to_owned())?;
     let micro = tokens.checked_mul(Tokens::PER_TOKEN).ok_or("too many tokens")?;
-    Ok((path.into(), Tokens::from_micro(micro)))
+    Ok(Tokens::from_micro(micro))
 }
 
 fn parse_admission(text: &str) -> Result<(PathBuf, u64), String> {

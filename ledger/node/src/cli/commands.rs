@@ -24,6 +24,7 @@ pub(crate) fn perform(arguments: Arguments) -> Result<(), Failure> {
             name,
             interval_ms,
             attest_ms,
+            name_deposit,
             entities,
             validators,
         } => {
@@ -31,6 +32,7 @@ pub(crate) fn perform(arguments: Arguments) -> Result<(), Failure> {
                 name,
                 interval_ms,
                 attest_ms,
+                name_deposit,
                 entities,
                 validators,
             };
@@ -109,6 +111,7 @@ fn read_changes(changes: Changes) -> Result<Vec<Change>, Failure> {
     all.extend(changes.upgrade.map(Change::ScheduleUpgrade));
     all.extend(changes.cancel_upgrade.then_some(Change::CancelUpgrade));
     all.extend(changes.attest_ms.map(Change::AttestEvery));
+    all.extend(changes.name_deposit.map(Change::NameDeposit));
     Ok(all)
 }
 

@@ -103,6 +103,8 @@ pub struct InitOptions {
     pub interval_ms: u32,
     /// Longest time between two attestations of a node that counts as active, in milliseconds.
     pub attest_ms: u64,
+    /// What is deposited for a name.
+    pub name_deposit: Tokens,
     /// Files with an entity as JSON, and what each owns from the start.
     pub entities: Vec<(PathBuf, Tokens)>,
     /// Files with the [`Introduction`]s of the validators besides this one.
@@ -160,6 +162,7 @@ impl Home {
             time: Clock::default().now(),
             block_interval_ms: options.interval_ms,
             attest_ms: options.attest_ms,
+            name_deposit: options.name_deposit,
             validators: ValidatorSet::new(validators).map_err(GenesisError::Validators)?,
             entities,
             issuance: Issuance::Fixed,
@@ -280,6 +283,7 @@ mod tests {
             name: "test".into(),
             interval_ms: 1_000,
             attest_ms: 3_600_000,
+            name_deposit: Tokens::from_micro(5),
             entities: vec![],
             validators: vec![],
         }
@@ -327,6 +331,7 @@ mod tests {
         let options = InitOptions {
             interval_ms: 1,
             attest_ms: 3_600_000,
+            name_deposit: Tokens::from_micro(5),
             ..options()
         };
         assert!(matches!(

@@ -58,6 +58,7 @@ fn genesis() -> Genesis {
         time: Timestamp::from_millis(BEGINNING_MS - MAX_SKEW_MS),
         block_interval_ms: 1_000,
         attest_ms: 3_600_000,
+        name_deposit: Tokens::from_micro(5),
         validators: ValidatorSet::new((0..REPLICAS).map(|seed| validator(seed, 10)).collect()).unwrap(),
         entities: vec![GenesisEntity {
             entity: entity(0),

@@ -134,6 +134,7 @@ impl Network {
             name: "test".into(),
             interval_ms: INTERVAL_MS,
             attest_ms: 3_600_000,
+            name_deposit: Tokens::from_micro(5),
             entities: entities.into(),
             validators: files.split_off(1),
         };
