@@ -62,6 +62,15 @@ pub enum Request {
         /// Where it stands.
         location: Location,
     },
+    /// Gives a farm another name and place.
+    FarmUpdate {
+        /// The farm, by name or id; the only one if absent.
+        farm: Option<String>,
+        /// Its name from now on.
+        name: String,
+        /// Where it stands from now on.
+        location: Location,
+    },
     /// The own farms with nodes and terms.
     FarmList,
     /// Publishes or replaces the terms of a farm.

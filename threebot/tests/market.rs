@@ -288,10 +288,19 @@ async fn a_deployment_that_runs_is_changed_with_its_farmer_and_stays_as_it_is_wi
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn tokens_are_sent_to_a_name_and_to_nobody_else_when_it_is_passed_on() {
+async fn a_farm_moves_and_tokens_are_sent_to_a_name_for_whomever_it_stands() {
     let market = Market::open().await;
     let (customer, farmer) = (&market.customer, &market.farmer);
     let call = |bot: &market::Daemon, words: &[&str]| market::call(&bot.home, words);
+    market.farm(1);
+    let words = ["--country", "NL", "--lat", "52.0", "--lon", "4.9"];
+    let id = farmer.done(&[["farm", "update", "shed"].as_slice(), &words].concat());
+    let farms = farmer.json(&["farm", "list"]);
+    assert_eq!(
+        (farms[0]["id"].as_str(), farms[0]["name"].as_str()),
+        (Some(&*id), Some("shed"))
+    );
+    assert_eq!(farms[0]["country"], "NL");
     customer.done(&["name", "claim", "meadow"]);
     assert_eq!(customer.done(&["name", "show", "meadow"]), customer.id.to_string());
     let (code, _, error) = call(farmer, &["name", "pass-on", "meadow", &farmer.id.to_string()]);

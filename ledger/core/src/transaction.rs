@@ -43,6 +43,15 @@ pub enum Operation {
         /// Where it stands.
         location: Location,
     },
+    /// Replaces name and place of the author's farm. Its id stays.
+    UpdateFarm {
+        /// The farm.
+        farm: Id,
+        /// Its name.
+        name: Text<64>,
+        /// Where it stands.
+        location: Location,
+    },
     /// Replaces the enrolment keys of the author's farm.
     SetEnrolments {
         /// The farm.

@@ -31,6 +31,17 @@ impl Bot {
         Ok(farm.founding_id())
     }
 
+    /// Gives a farm another name and place.
+    ///
+    /// # Errors
+    /// [`BotError`] when there is no such farm, the name is too long or the chain refuses.
+    pub async fn update_farm(&self, farm: Option<&str>, name: &str, location: Location) -> Result<Id, BotError> {
+        let (farm, _) = self.farm(farm).await?;
+        let name = Text::new(name).map_err(|error| BotError::Usage(format!("name: {error}")))?;
+        self.send(Operation::UpdateFarm { farm, name, location }).await?;
+        Ok(farm)
+    }
+
     /// Its farm of this name or id, or its only one.
     async fn farm(&self, wanted: Option<&str>) -> Result<(Id, Farm), BotError> {
         let mut fitting = Vec::new();

@@ -188,18 +188,14 @@ pub(crate) enum Name {
 #[derive(Subcommand)]
 pub(crate) enum Farm {
     /// Makes a farm.
-    Create {
-        /// Its name.
-        name: String,
-        /// Its country, such as BE.
+    Create(Place),
+    /// Gives a farm another name and place.
+    Update {
+        /// The farm, by name or id; the only one if absent.
         #[arg(long)]
-        country: String,
-        /// Latitude in degrees.
-        #[arg(long, allow_hyphen_values = true, value_parser = |text: &str| quantity::degrees(text, 90))]
-        lat: i32,
-        /// Longitude in degrees.
-        #[arg(long, allow_hyphen_values = true, value_parser = |text: &str| quantity::degrees(text, 180))]
-        lon: i32,
+        farm: Option<String>,
+        #[command(flatten)]
+        place: Place,
     },
     /// Publishes or replaces the farm's terms.
     Terms(Box<TermsArguments>),
@@ -231,6 +227,22 @@ pub(crate) enum Farm {
     },
     /// Lists the bot's farms with their nodes.
     List,
+}
+
+/// What a farm is called, and where it stands.
+#[derive(Args)]
+pub(crate) struct Place {
+    /// Its name.
+    pub(crate) name: String,
+    /// Its country, such as BE.
+    #[arg(long)]
+    pub(crate) country: String,
+    /// Latitude in degrees.
+    #[arg(long, allow_hyphen_values = true, value_parser = |text: &str| quantity::degrees(text, 90))]
+    pub(crate) lat: i32,
+    /// Longitude in degrees.
+    #[arg(long, allow_hyphen_values = true, value_parser = |text: &str| quantity::degrees(text, 180))]
+    pub(crate) lon: i32,
 }
 
 #[derive(Args)]

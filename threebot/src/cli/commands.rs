@@ -21,7 +21,7 @@ use threebot::{
 use tracing_subscriber::EnvFilter;
 
 use super::{
-    arguments::{Arguments, Command, Farm, Image, Name, TermsArguments},
+    arguments::{Arguments, Command, Farm, Image, Name, Place, TermsArguments},
     because, client, failure, print, setup, tunnel,
 };
 
@@ -256,20 +256,24 @@ fn push(home: &Home, layout: &Path, name: String, json: bool) -> Result<(), Fail
     Ok(())
 }
 
+fn location(place: &Place) -> Result<Location, Failure> {
+    Ok(Location {
+        country: read_country(&place.country)?,
+        latitude: place.lat,
+        longitude: place.lon,
+    })
+}
+
 fn farm(home: &Home, farm: Farm, json: bool) -> Result<(), Failure> {
     let request = match farm {
-        Farm::Create {
-            name,
-            country,
-            lat,
-            lon,
-        } => Request::FarmCreate {
-            name,
-            location: Location {
-                country: read_country(&country)?,
-                latitude: lat,
-                longitude: lon,
-            },
+        Farm::Create(place) => Request::FarmCreate {
+            location: location(&place)?,
+            name: place.name,
+        },
+        Farm::Update { farm, place } => Request::FarmUpdate {
+            farm,
+            location: location(&place)?,
+            name: place.name,
         },
         Farm::Terms(arguments) => {
             let terms = terms(&arguments);

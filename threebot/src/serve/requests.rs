@@ -58,6 +58,9 @@ async fn reply(bot: &Bot, request: Request, events: &mpsc::Sender<Event>) -> Res
         Request::NameShow { label } => Reply::Made(bot.resolve(&Who::Name(label)).await?),
         Request::History => Reply::History(bot.movements().await?),
         Request::FarmCreate { name, location } => Reply::Made(bot.create_farm(&name, location).await?),
+        Request::FarmUpdate { farm, name, location } => {
+            Reply::Made(bot.update_farm(farm.as_deref(), &name, location).await?)
+        }
         Request::FarmList => Reply::Farms(bot.farms().await?),
         Request::FarmTerms { farm, terms } => Reply::Made(bot.set_terms(farm.as_deref(), terms).await?),
         Request::FarmCancel { contract } => {

@@ -18,6 +18,15 @@ fn owned<S: Store + ?Sized>(session: &Session<'_, S>, author: Id, farm: Id) -> R
     }
 }
 
+fn check(name: &Text<64>, location: Location) -> Result<(), Refusal> {
+    if name.as_str().is_empty() || !location.is_valid() {
+        return Err(Refusal::Invalid(
+            "a farm has a name, a country of two capital letters and a place on earth".into(),
+        ));
+    }
+    Ok(())
+}
+
 pub(super) fn create<S: Store + ?Sized>(
     session: &mut Session<'_, S>,
     author: Id,
@@ -25,12 +34,7 @@ pub(super) fn create<S: Store + ?Sized>(
     location: Location,
 ) -> Result<(), Fault> {
     session.require::<Entity>(author)?;
-    if name.as_str().is_empty() || !location.is_valid() {
-        return Err(Refusal::Invalid(
-            "a farm has a name, a country of two capital letters and a place on earth".into(),
-        )
-        .into());
-    }
+    check(name, location)?;
     let farm = Farm {
         owner: author,
         name: name.clone(),
@@ -38,6 +42,19 @@ pub(super) fn create<S: Store + ?Sized>(
         enrolments: Vec::new(),
     };
     session.create(farm.founding_id(), author, farm)
+}
+
+pub(super) fn update<S: Store + ?Sized>(
+    session: &mut Session<'_, S>,
+    author: Id,
+    id: Id,
+    name: &Text<64>,
+    location: Location,
+) -> Result<(), Fault> {
+    let farm = owned(session, author, id)?;
+    check(name, location)?;
+    let name = name.clone();
+    session.write(id, author, Farm { name, location, ..farm })
 }
 
 pub(super) fn set_enrolments<S: Store + ?Sized>(

@@ -49,11 +49,7 @@ pub(super) fn pass_on<S: Store + ?Sized>(
     session.write(id, author, Name { owner, ..name })
 }
 
-pub(super) fn give_up<S: Store + ?Sized>(
-    session: &mut Session<'_, S>,
-    author: Id,
-    label: &Label,
-) -> Result<(), Fault> {
+pub(super) fn give_up<S: Store + ?Sized>(session: &mut Session<'_, S>, author: Id, label: &Label) -> Result<(), Fault> {
     let (id, name) = owned(session, author, label)?;
     session.credit(author, author, name.deposit)?;
     let given_up = Name {

@@ -189,6 +189,7 @@ impl<'a, S: Store + ?Sized> Session<'a, S> {
             Operation::UpdateEntity { name, addresses } => people::update(self, author, name, addresses),
             Operation::Transfer { to, amount } => people::transfer(self, author, *to, *amount),
             Operation::CreateFarm { name, location } => farms::create(self, author, name, *location),
+            Operation::UpdateFarm { farm, name, location } => farms::update(self, author, *farm, name, *location),
             Operation::SetEnrolments { farm, enrolments } => farms::set_enrolments(self, author, *farm, enrolments),
             Operation::PublishTerms(terms) => farms::publish_terms(self, author, terms),
             Operation::UpdateTerms { id, terms } => farms::update_terms(self, author, *id, terms),

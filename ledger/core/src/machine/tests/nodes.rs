@@ -53,6 +53,36 @@ fn a_node_joins_only_with_the_farms_consent_and_within_its_limits() {
     assert_eq!(world.get::<Node>(author(NODE)).state, NodeState::Expelled);
 }
 
+#[test]
+fn a_farm_is_moved_by_its_owner_and_stays_the_same_farm() {
+    let mut world = World::furnished();
+    let before = world.get::<Farm>(farm());
+    let moved = Location {
+        country: *b"NL",
+        latitude: 52_000_000,
+        longitude: 4_900_000,
+    };
+    let update = |name: &str, location| Operation::UpdateFarm {
+        farm: farm(),
+        name: Text::lossy(name),
+        location,
+    };
+    let refused = world.try_one(CUSTOMER, update("mine", moved));
+    assert!(matches!(refused, Err(Refusal::NotAllowed(..))), "{refused:?}");
+    let nowhere = Location {
+        latitude: 90_000_001,
+        ..moved
+    };
+    for (name, location) in [("", moved), ("shed", nowhere)] {
+        let refused = world.try_one(FARMER, update(name, location));
+        assert!(matches!(refused, Err(Refusal::Invalid(_))), "{refused:?}");
+    }
+    world.ok(FARMER, update("shed", moved));
+    let after = world.get::<Farm>(farm());
+    assert_eq!((after.name.as_str(), after.location), ("shed", moved));
+    assert_eq!((after.owner, after.enrolments), (before.owner, before.enrolments));
+}
+
 const HOUR: u64 = 3_600_000;
 
 impl World {
