@@ -83,6 +83,13 @@ pub enum Request {
         /// empty then.
         wait_ms: u16,
     },
+    /// At most [`MAX_KEYS`] records as they were after a block, proven against its header.
+    RecordsAt {
+        /// Height of the block.
+        height: Height,
+        /// The records.
+        keys: Vec<RecordKey>,
+    },
 }
 
 /// What is answered.
@@ -97,7 +104,7 @@ pub enum Answer {
         /// The newest header.
         head: CertifiedHeader,
     },
-    /// To [`Request::Records`].
+    /// To [`Request::Records`] and [`Request::RecordsAt`].
     Records {
         /// The header that the proofs lead to.
         head: CertifiedHeader,

@@ -11,7 +11,15 @@ use crate::workspace::Workspace;
 use crate::{console, process};
 
 /// Programs that people and machines run.
-pub(crate) const PROGRAMS: [&str; 6] = ["init", "guest-init", "zos-agent", "vmm", "ledgerd", "threebot"];
+pub(crate) const PROGRAMS: [&str; 7] = [
+    "init",
+    "guest-init",
+    "zos-agent",
+    "vmm",
+    "ledgerd",
+    "ledger",
+    "threebot",
+];
 /// What the test flavour of the image has besides.
 const TEST_AGENT: &str = "zos-test-agent";
 

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Rounds of handover pages before a peer is given up as endless.
-const MAX_HANDOVER_PAGES: usize = 64;
+pub(super) const MAX_HANDOVER_PAGES: usize = 64;
 /// Pause after every peer failed, while heads are followed.
 const FOLLOW_PAUSE: Duration = Duration::from_secs(1);
 /// A followed peer that announces no head for this long is left for another one.

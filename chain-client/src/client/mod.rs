@@ -1,6 +1,7 @@
 //! The client: asks any of several peers and believes none. Here it is opened and says what it knows without asking.
 
 mod heads;
+mod past;
 mod peers;
 mod records;
 mod sealed;

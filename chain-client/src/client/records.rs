@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ledger::{
-    Hash, Id, Kind, LightError, Record, RecordKey,
+    Hash, Header, Id, Kind, LightError, Record, RecordKey,
     body::{Assignments, Contract},
     light::{RecordProof, verify_history},
     record::BodyOf,
@@ -40,6 +40,20 @@ impl<B: BodyOf> Proven<B> {
         let body = B::of(&record.body)?.clone();
         Some(Self { record, body })
     }
+}
+
+/// What the proofs of a trusted header say of records.
+pub(super) fn verified(
+    header: &Header,
+    keys: &[RecordKey],
+    proofs: Vec<RecordProof>,
+) -> Result<Vec<Option<Record>>, Reason> {
+    if proofs.len() != keys.len() {
+        return Err(Reason::OffTopic);
+    }
+    let verify = |(key, proof): (&RecordKey, RecordProof)| proof.verify(header.state, *key);
+    let all = keys.iter().zip(proofs).map(verify);
+    all.collect::<Result<_, _>>().map_err(Reason::Lied)
 }
 
 impl ChainClient {
@@ -95,15 +109,7 @@ impl ChainClient {
             }
             attempt += 1;
         };
-        if proofs.len() != keys.len() {
-            return Err(Reason::OffTopic);
-        }
-        let verify = |(key, proof): (&RecordKey, RecordProof)| proof.verify(head.header.state, *key);
-        keys.iter()
-            .zip(proofs)
-            .map(verify)
-            .collect::<Result<_, _>>()
-            .map_err(Reason::Lied)
+        verified(&head.header, keys, proofs)
     }
 
     /// All live contracts of a node. The set is proven to be complete and each contract to be the latest version.

@@ -142,7 +142,7 @@ impl Chain {
                 handovers: vec![],
                 head: self.head.clone(),
             },
-            Request::Records(keys) => Answer::Records {
+            Request::Records(keys) | Request::RecordsAt { keys, .. } => Answer::Records {
                 head: self.head.clone(),
                 proofs: keys.iter().map(|key| self.proof(key)).collect(),
             },

@@ -87,7 +87,10 @@ async fn endpoint(seed: u8) -> Endpoint {
 
 /// What a peer of this conduct answers; nothing where it sends no answer of the protocol.
 fn answer(conduct: Conduct, request: &Request) -> Option<Answer> {
-    let honest = Chain::at(2);
+    let honest = match request {
+        Request::RecordsAt { height, .. } => Chain::at(*height),
+        _ => Chain::at(2),
+    };
     let answer = match conduct {
         Conduct::Garbage | Conduct::Silence => return None,
         Conduct::EarlierHead => Chain::at(1).answer(request),
@@ -199,6 +202,35 @@ async fn each_lie_is_refused_by_name_of_the_check_in_one_line_and_the_honest_pee
         (Conduct::Garbage, "refused: broken protocol"),
     ] {
         let lines = lines_about(conduct).await;
+        assert!(lines.len() == 1 && lines[0].contains(check), "{conduct:?}: {lines:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_after_an_earlier_block_is_proven_and_a_lie_about_it_is_named() {
+    for (conduct, check) in [
+        (Conduct::ForgedCertificate, "refused: forged certificate"),
+        (Conduct::OtherValidators, "refused: wrong validator set"),
+        (Conduct::AlteredRecord, "refused: altered record: account"),
+        (Conduct::WithheldRecord, "refused: missing record: account"),
+        (Conduct::EarlierHead, "refused: answered something else"),
+        (Conduct::Garbage, "refused: broken protocol"),
+    ] {
+        let (honest, liar) = (
+            Peer::start(2, Conduct::Honest).await,
+            Peer::start(1, Conduct::Honest).await,
+        );
+        let (complaints, lines) = collect();
+        let client = client(&liar, &honest, complaints).await;
+        let keys = [Kind::Account, Kind::Assignments].map(|kind| RecordKey::new(kind, node()));
+        let there = async |height| {
+            let records = client.records_at(&keys, height).await.unwrap();
+            records.iter().map(Option::is_some).collect::<Vec<_>>()
+        };
+        assert_eq!(there(1).await, [true, false]);
+        *liar.conduct.lock().unwrap() = conduct;
+        assert_eq!(there(2).await, [true, true], "{conduct:?}");
+        let lines = lines.lock().unwrap().clone();
         assert!(lines.len() == 1 && lines[0].contains(check), "{conduct:?}: {lines:?}");
     }
 }

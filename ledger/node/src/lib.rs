@@ -31,4 +31,4 @@ pub use full::is_disk_full;
 pub use home::{Home, HomeError, InitOptions, Introduction, MAX_PEERS, read_genesis};
 pub use ledgerd::{RunError, RunOptions, Running, run};
 pub use node::{Ledger, LedgerError, Submission};
-pub use operator::{Operator, OperatorError, approve, fetch_genesis, merge};
+pub use operator::{Operator, OperatorError, approve, fetch_genesis, merge, open_chain};

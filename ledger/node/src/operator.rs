@@ -110,6 +110,15 @@ impl Operator {
     }
 }
 
+/// A client of the chain with this genesis hash, over a link of nobody's.
+///
+/// # Errors
+/// [`OperatorError`] when there is no link or nobody is reached.
+pub async fn open_chain(chain: Hash, peers: Vec<PeerAddress>) -> Result<ChainClient, OperatorError> {
+    let endpoint = anonymous_endpoint().await?;
+    Ok(ChainClient::open(endpoint, chain, peers, None, Complaints::to_log()).await?)
+}
+
 /// An endpoint with a link key that nobody knows.
 pub(crate) async fn anonymous_endpoint() -> Result<Endpoint, OperatorError> {
     let mut seed = [0; 32];

@@ -10,7 +10,6 @@ use ledger::{
     CertifiedHeader, Hash, Height, Record, RecordKey, SignedTransaction,
     encoding::{MAX_BLOCK, encode},
     light::RecordProof,
-    store::Store as _,
     tree,
 };
 use peer_link::{Connection, Limits, LinkError, PeerId, Shares, Stream, serve_requests};
@@ -160,6 +159,7 @@ fn answer(source: &Source, peer: PeerId, request: Request) -> Result<Answer, Dat
         Request::Genesis => Ok(Answer::Genesis(ledger.genesis().clone())),
         Request::Head { after } => head(&ledger.snapshot()?, after),
         Request::Records(keys) => records(&ledger.snapshot()?, &keys),
+        Request::RecordsAt { height, keys } => records_at(&ledger.snapshot()?, height, &keys),
         Request::Find { kind, of, after } => Ok(Answer::Ids(ledger.snapshot()?.find(kind, of, after, PAGE)?)),
         Request::Version(hash) => version(&ledger.snapshot()?, hash),
         Request::History { from } => history(&ledger.snapshot()?, from),
@@ -242,21 +242,36 @@ fn blocks(snapshot: &Snapshot<'_>, after: Height) -> Result<Answer, DatabaseErro
 }
 
 fn records(snapshot: &Snapshot<'_>, keys: &[RecordKey]) -> Result<Answer, DatabaseError> {
+    match snapshot.certified_head()? {
+        Some(head) => proven(snapshot, head, keys),
+        None => Ok(no_block()),
+    }
+}
+
+fn records_at(snapshot: &Snapshot<'_>, height: Height, keys: &[RecordKey]) -> Result<Answer, DatabaseError> {
+    match snapshot.certified(height)? {
+        Some(head) => proven(snapshot, head, keys),
+        None => Ok(Answer::Unable(format!("there is no block {height} here"))),
+    }
+}
+
+/// Records as they were after the block of `head`, each with its proof.
+fn proven(snapshot: &Snapshot<'_>, head: CertifiedHeader, keys: &[RecordKey]) -> Result<Answer, DatabaseError> {
     if keys.len() > MAX_KEYS {
         return Ok(Answer::Unable(format!("at most {MAX_KEYS} records at once")));
     }
-    let Some(head) = snapshot.certified_head()? else {
-        return Ok(no_block());
-    };
     let prove = |key: &RecordKey| -> Result<RecordProof, DatabaseError> {
-        let record = snapshot
-            .latest(key)
-            .map_err(|error| DatabaseError::Other(error.to_string()))?;
         let proof = tree::prove(snapshot, head.header.state, key.path());
-        Ok(RecordProof {
-            record,
-            proof: proof.map_err(|error| DatabaseError::Other(error.to_string()))?,
-        })
+        let proof = proof.map_err(|error| DatabaseError::Other(error.to_string()))?;
+        let version = proof
+            .end
+            .filter(|(path, _)| *path == key.path())
+            .map(|(_, version)| version);
+        let record = match version {
+            Some(version) => snapshot.version(version)?,
+            None => None,
+        };
+        Ok(RecordProof { record, proof })
     };
     let proofs = keys.iter().map(prove).collect::<Result<_, _>>()?;
     Ok(Answer::Records { head, proofs })

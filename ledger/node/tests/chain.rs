@@ -206,3 +206,83 @@ async fn many_operations_of_one_author_share_blocks_and_a_refused_one_holds_up_n
     assert!(blocks < 75, "{blocks} blocks for 150 operations");
     running.stop().await.unwrap();
 }
+
+/// What `ledger` prints when it is asked, and its exit code.
+fn ask(running: &Running, words: &[&str]) -> (i32, Vec<serde_json::Value>, String) {
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_ledger"))
+        .args([
+            "--chain",
+            &running.chain().to_string(),
+            "--peer",
+            &running.address().to_string(),
+        ])
+        .args(words)
+        .output()
+        .unwrap();
+    let lines = String::from_utf8(output.stdout).unwrap();
+    let values = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    (
+        output.status.code().unwrap(),
+        values,
+        String::from_utf8(output.stderr).unwrap(),
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_is_proven_as_it_was_after_any_block() {
+    let folder = tempfile::tempdir().unwrap();
+    init(folder.path());
+    let running = start(folder.path()).await;
+    let client = client(&running, None).await;
+    let key = RecordKey::new(Kind::Account, author(2).id);
+    let before = client.sync().await.unwrap().height;
+    let mut paid = Vec::new();
+    for amount in [5, 6] {
+        let header = client.send(&author(1), transfer(amount)).await.unwrap();
+        paid.push(header.height);
+    }
+    let balance = async |height| {
+        let record = client.records_at(&[key], height).await.unwrap().pop().unwrap();
+        record.map(|record| match record.body {
+            ledger::Body::Account(account) => account.balance.micro(),
+            other => panic!("{other:?}"),
+        })
+    };
+    assert_eq!(balance(before).await, None);
+    assert_eq!(balance(paid[0]).await, Some(5));
+    assert_eq!(balance(paid[1] - 1).await, Some(5));
+    assert_eq!(balance(paid[1]).await, Some(11));
+    let ahead = client.records_at(&[key], paid[1] + 1_000_000).await;
+    assert!(matches!(ahead, Err(ClientError::AllFailed(_))), "{ahead:?}");
+
+    let id = author(2).id.to_string();
+    tokio::task::block_in_place(|| {
+        let at = paid[0].to_string();
+        let (code, lines, _) = ask(&running, &["get", "account", &id, "--at", &at]);
+        assert_eq!(
+            (code, lines[0]["body"]["account"]["balance"].as_u64()),
+            (0, Some(5)),
+            "{lines:?}"
+        );
+        let (code, lines, _) = ask(&running, &["get", "account", &id]);
+        assert_eq!((code, lines[0]["version"].as_u64()), (0, Some(2)), "{lines:?}");
+        let (code, lines, _) = ask(&running, &["history", "account", &id]);
+        assert_eq!((code, lines.len()), (0, 2));
+        let (code, lines, error) = ask(&running, &["get", "farm", &id]);
+        assert_eq!(
+            (code, lines.len(), error.contains("that is proven")),
+            (5, 0, true),
+            "{error}"
+        );
+        let (code, lines, _) = ask(&running, &["find", "entity", "--most", "1"]);
+        assert_eq!((code, lines.len()), (0, 1));
+        let (code, lines, _) = ask(&running, &["status"]);
+        assert!(
+            code == 0 && lines[0]["head"]["height"].as_u64() >= Some(paid[1]),
+            "{lines:?}"
+        );
+        let (code, _, error) = ask(&running, &["get", "planet", &id]);
+        assert_eq!((code, error.contains("no such kind")), (2, true), "{error}");
+    });
+    running.stop().await.unwrap();
+}

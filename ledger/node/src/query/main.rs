@@ -1,0 +1,150 @@
+//! `ledger`: what stands on the contract chain, proven.
+//!
+//! Answers are JSON, a line each. Exit codes: 0 done, 1 failed with the reason in one line, 2 wrong usage, 5 proven that there is
+//! no such record.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use error_line::with_causes;
+use ledger::{Hash, Height, Id, Kind, RecordKey, body::Charter};
+use ledger_node::{OperatorError, open_chain};
+use peer_link::PeerAddress;
+use serde::Serialize;
+
+const FAILED: u8 = 1;
+const MISSING: u8 = 5;
+
+/// Asks validators and followers of a chain and verifies what they say, from the genesis on.
+#[derive(Parser)]
+#[command(
+    name = "ledger",
+    version,
+    after_help = "Exit codes: 0 done; 1 failed; 2 wrong usage; 5 proven that there is no such record."
+)]
+struct Arguments {
+    /// Hash of the chain's genesis: all that is trusted.
+    #[arg(long, env = "LEDGER_CHAIN", value_name = "HASH")]
+    chain: Hash,
+    /// A member of the chain to ask; may be given several times.
+    #[arg(
+        long = "peer",
+        env = "LEDGER_PEERS",
+        value_name = "KEY@IP:PORT",
+        required = true,
+        value_delimiter = ' '
+    )]
+    peers: Vec<PeerAddress>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// The newest block, and who validates the next.
+    Status,
+    /// The latest version of a record, or that of an earlier time.
+    Get {
+        /// Its kind, such as contract.
+        kind: Kind,
+        /// Its id.
+        id: Id,
+        /// As it was after this block.
+        #[arg(long, value_name = "HEIGHT")]
+        at: Option<Height>,
+    },
+    /// All versions of a record, newest first, each linked to the one before.
+    History {
+        /// Its kind.
+        kind: Kind,
+        /// Its id.
+        id: Id,
+    },
+    /// Records of a kind, each proven. A peer may leave some out.
+    Find {
+        /// Their kind.
+        kind: Kind,
+        /// To whom or what they belong: an owner, a farm, a node.
+        #[arg(long)]
+        of: Option<Id>,
+        /// Most of them.
+        #[arg(long, default_value_t = 100)]
+        most: usize,
+    },
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Operator(#[from] OperatorError),
+    #[error("ask the chain")]
+    Client(#[from] chain_client::ClientError),
+    #[error("start threads: {0}")]
+    Runtime(#[from] std::io::Error),
+    #[error("there is no {0}: that is proven")]
+    Missing(RecordKey),
+    #[error("write the answer: {0}")]
+    Json(#[from] serde_json::Error),
+}
+
+fn main() -> ExitCode {
+    abort_on_panic::install();
+    let arguments = Arguments::parse();
+    let done = tokio::runtime::Runtime::new()
+        .map_err(Failure::from)
+        .and_then(|runtime| runtime.block_on(perform(arguments)));
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say_error(&error);
+            ExitCode::from(match error {
+                Failure::Missing(_) => MISSING,
+                _ => FAILED,
+            })
+        }
+    }
+}
+
+async fn perform(arguments: Arguments) -> Result<(), Failure> {
+    let client = open_chain(arguments.chain, arguments.peers).await?;
+    match arguments.command {
+        Command::Status => {
+            let head = client.sync().await?;
+            let charter = client.require::<Charter>(Charter::ID).await?.body;
+            say(&serde_json::json!({"id": head.id(), "head": head, "charter": charter}))
+        }
+        Command::Get { kind, id, at } => {
+            let key = RecordKey::new(kind, id);
+            let found = match at {
+                Some(height) => client.records_at(&[key], height).await?,
+                None => client.records(&[key]).await?,
+            };
+            let record = found.into_iter().flatten().next().ok_or(Failure::Missing(key))?;
+            say(&record)
+        }
+        Command::History { kind, id } => {
+            let key = RecordKey::new(kind, id);
+            if client.records(&[key]).await?.into_iter().flatten().next().is_none() {
+                return Err(Failure::Missing(key));
+            }
+            client.history(key).await?.iter().try_for_each(say)
+        }
+        Command::Find { kind, of, most } => {
+            let found = client.find_from(kind, of, None, most).await?;
+            let keys: Vec<RecordKey> = found.ids.into_iter().map(|id| RecordKey::new(kind, id)).collect();
+            let records = client.records(&keys).await?;
+            records.iter().flatten().try_for_each(say)
+        }
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "the answer of the command")]
+fn say(value: &impl Serialize) -> Result<(), Failure> {
+    println!("{}", serde_json::to_string(value)?);
+    Ok(())
+}
+
+#[expect(clippy::print_stderr, reason = "the one line that says what went wrong")]
+fn say_error(error: &Failure) {
+    eprintln!("ledger: {}", with_causes(error));
+}
