@@ -403,6 +403,31 @@ impl World {
         )
     }
 
+    fn receipt(&mut self, contract: Id, period: u32, up_ms: u64) -> Result<(), Refusal> {
+        self.try_one(
+            CUSTOMER,
+            Operation::Receipt {
+                contract,
+                period,
+                up_ms,
+            },
+        )
+    }
+
+    /// A running contract of which less is paid in than was agreed.
+    fn run_with_deposit(&mut self, periods: u32, deposit: u32) -> Id {
+        let signed = self.signed(Agreement {
+            deposit,
+            ..self.agreement(1, 1, periods).agreement
+        });
+        let contract = signed.agreement.contract_id();
+        self.ok(CUSTOMER, Operation::Agree(signed));
+        for step in [Step::Acknowledged, Step::Running] {
+            self.ok(NODE, Operation::Progress { contract, step });
+        }
+        contract
+    }
+
     fn prove(&self, key: RecordKey) -> RecordProof {
         RecordProof {
             record: self.store.latest.get(&key).cloned(),

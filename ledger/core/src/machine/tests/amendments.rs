@@ -46,15 +46,7 @@ fn more_for_a_part_of_a_period_is_paid_for_all_of_it_and_less_from_the_next_on()
     // A period that is over is settled by what held in it, and nothing is amended before.
     let late = world.amend(contract, price(20));
     assert!(matches!(late, Err(Refusal::State { .. })), "{late:?}");
-    let (period, up_ms) = (0, 10_000);
-    world.ok(
-        CUSTOMER,
-        Operation::Receipt {
-            contract,
-            period,
-            up_ms,
-        },
-    );
+    world.receipt(contract, 0, 10_000).unwrap();
     assert_eq!(world.get::<Escrow>(contract).paid.micro(), 2_000);
     assert_eq!(world.get::<Escrow>(contract).held.micro(), 40);
     world.ok(CUSTOMER, Operation::Cancel { contract });
@@ -90,15 +82,7 @@ fn capacity_follows_and_is_never_over_committed() {
 #[test]
 fn a_suspended_contract_goes_on_when_the_amendment_pays_for_it() {
     let mut world = World::furnished();
-    let signed = world.signed(Agreement {
-        deposit: 1,
-        ..world.agreement(1, 1, 5).agreement
-    });
-    let contract = signed.agreement.contract_id();
-    world.ok(CUSTOMER, Operation::Agree(signed));
-    for step in [Step::Acknowledged, Step::Running] {
-        world.ok(NODE, Operation::Progress { contract, step });
-    }
+    let contract = world.run_with_deposit(5, 1);
     world.wait(15_000);
     assert_eq!(world.get::<Contract>(contract).state_name(), "suspended");
     let unpaid = world.amend(contract, |agreement| agreement.periods = 6);

@@ -10,14 +10,7 @@ fn a_contract_lives_from_agreement_to_expiry_and_pays_the_agreed_price() {
     for period in 0..2 {
         world.wait(9_000);
         world.report(contract, period, 10_000).unwrap();
-        world.ok(
-            CUSTOMER,
-            Operation::Receipt {
-                contract,
-                period,
-                up_ms: 10_000,
-            },
-        );
+        world.receipt(contract, period, 10_000).unwrap();
     }
     assert!(matches!(
         world.get::<Contract>(contract).state,
@@ -54,39 +47,17 @@ fn silence_and_cancelling_in_the_grace_gain_the_customer_nothing() {
     assert_eq!(world.get::<Escrow>(contract).paid, Tokens::from_micro(1_400));
 }
 
-/// A running contract of which less is paid in than was agreed.
-fn run_with_deposit(world: &mut World, periods: u32, deposit: u32) -> Id {
-    let signed = world.signed(Agreement {
-        deposit,
-        ..world.agreement(1, 1, periods).agreement
-    });
-    let contract = signed.agreement.contract_id();
-    world.ok(CUSTOMER, Operation::Agree(signed));
-    for step in [Step::Acknowledged, Step::Running] {
-        world.ok(NODE, Operation::Progress { contract, step });
-    }
-    contract
-}
-
 /// Both say that the whole of a period was up.
 fn settle(world: &mut World, contract: Id, period: u32) {
     world.wait(9_000);
     world.report(contract, period, 10_000).unwrap();
-    let up_ms = 10_000;
-    world.ok(
-        CUSTOMER,
-        Operation::Receipt {
-            contract,
-            period,
-            up_ms,
-        },
-    );
+    world.receipt(contract, period, 10_000).unwrap();
 }
 
 #[test]
 fn a_contract_whose_next_period_is_not_paid_is_suspended_and_goes_on_when_it_is() {
     let mut world = World::furnished();
-    let contract = run_with_deposit(&mut world, 5, 1);
+    let contract = world.run_with_deposit(5, 1);
     assert_eq!(world.get::<Escrow>(contract).held, Tokens::from_micro(1_000));
     let end = world.get::<Contract>(contract).runs_until().unwrap();
     settle(&mut world, contract, 0);
@@ -131,7 +102,7 @@ fn a_contract_whose_next_period_is_not_paid_is_suspended_and_goes_on_when_it_is(
 #[test]
 fn a_suspended_contract_that_nobody_pays_ends_and_may_be_cancelled_before() {
     let mut world = World::furnished();
-    let contract = run_with_deposit(&mut world, 5, 1);
+    let contract = world.run_with_deposit(5, 1);
     settle(&mut world, contract, 0);
     world.wait(20_000);
     assert!(matches!(
@@ -146,7 +117,7 @@ fn a_suspended_contract_that_nobody_pays_ends_and_may_be_cancelled_before() {
     assert!(matches!(late, Err(Refusal::State { .. })), "{late:?}");
 
     let mut world = World::furnished();
-    let contract = run_with_deposit(&mut world, 5, 1);
+    let contract = world.run_with_deposit(5, 1);
     settle(&mut world, contract, 0);
     world.ok(FARMER, Operation::Cancel { contract });
     assert_eq!(world.get::<Escrow>(contract).paid, Tokens::from_micro(1_000));
@@ -155,7 +126,7 @@ fn a_suspended_contract_that_nobody_pays_ends_and_may_be_cancelled_before() {
 #[test]
 fn periods_without_a_report_are_counted_over_a_suspension() {
     let mut world = World::furnished();
-    let contract = run_with_deposit(&mut world, 5, 1);
+    let contract = world.run_with_deposit(5, 1);
     world.wait(15_000);
     assert!(matches!(
         world.get::<Contract>(contract).state,
@@ -165,7 +136,7 @@ fn periods_without_a_report_are_counted_over_a_suspension() {
     world.wait(5_000);
     // The node is known to be silent, so nothing of the begun period is presumed to have run.
     let mut other = World::furnished();
-    let same = run_with_deposit(&mut other, 5, 1);
+    let same = other.run_with_deposit(5, 1);
     other.wait(15_000);
     other.ok(
         CUSTOMER,
@@ -194,15 +165,7 @@ fn a_contract_with_too_many_disputes_fails_and_what_was_disputed_is_nobodys() {
     for period in 0..2 {
         world.wait(9_000);
         world.report(contract, period, 10_000).unwrap();
-        let up_ms = 4_000;
-        world.ok(
-            CUSTOMER,
-            Operation::Receipt {
-                contract,
-                period,
-                up_ms,
-            },
-        );
+        world.receipt(contract, period, 4_000).unwrap();
     }
     let failed = world.get::<Contract>(contract);
     assert!(
@@ -229,15 +192,7 @@ fn a_workload_that_does_not_run_holds_its_node_for_a_few_periods_alone() {
     for period in 0..2 {
         world.wait(9_000);
         world.report(contract, period, 0).unwrap();
-        let up_ms = 0;
-        world.ok(
-            CUSTOMER,
-            Operation::Receipt {
-                contract,
-                period,
-                up_ms,
-            },
-        );
+        world.receipt(contract, period, 0).unwrap();
     }
     assert!(matches!(
         world.get::<Contract>(contract).state,
@@ -270,15 +225,7 @@ fn what_a_period_did_not_cost_returns_with_its_settlement() {
     let contract = world.run(1, 3);
     world.wait(9_000);
     world.report(contract, 0, 2_000).unwrap();
-    let (period, up_ms) = (0, 2_000);
-    world.ok(
-        CUSTOMER,
-        Operation::Receipt {
-            contract,
-            period,
-            up_ms,
-        },
-    );
+    world.receipt(contract, 0, 2_000).unwrap();
     let escrow = world.get::<Escrow>(contract);
     assert_eq!(
         (escrow.paid.micro(), escrow.returned.micro(), escrow.held.micro()),

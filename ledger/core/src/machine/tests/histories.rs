@@ -104,14 +104,7 @@ impl World {
                 if by_node {
                     self.report(contract, period, up_ms)
                 } else {
-                    self.try_one(
-                        CUSTOMER,
-                        Operation::Receipt {
-                            contract,
-                            period,
-                            up_ms,
-                        },
-                    )
+                    self.receipt(contract, period, up_ms)
                 }
             }
             Act::Cancel(which, customer) => self.try_one(
