@@ -2,10 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use ledger::{
-    Id,
-    body::{Label, LabelError},
-};
+use ledger::{Id, body::Label};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 /// Whom somebody means.
@@ -17,14 +14,20 @@ pub enum Who {
     Name(Label),
 }
 
+/// A text that means nobody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("neither an id, which has 64 hexadecimal digits, nor a name")]
+pub struct WhoError;
+
 impl FromStr for Who {
-    type Err = LabelError;
+    type Err = WhoError;
 
     /// An id has 64 hexadecimal digits, more than a name.
-    fn from_str(text: &str) -> Result<Self, LabelError> {
-        match text.parse() {
-            Ok(id) => Ok(Self::Id(id)),
-            Err(_) => Ok(Self::Name(Label::new(text)?)),
+    fn from_str(text: &str) -> Result<Self, WhoError> {
+        match (text.parse(), Label::new(text)) {
+            (Ok(id), _) => Ok(Self::Id(id)),
+            (_, Ok(label)) => Ok(Self::Name(label)),
+            _ => Err(WhoError),
         }
     }
 }

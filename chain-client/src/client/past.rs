@@ -16,7 +16,8 @@ use crate::{
 
 impl ChainClient {
     /// Records as they were after the block of a height, in the order of `keys`; `None` where it is proven that there was none.
-    /// The work grows with the changes of the validators until then.
+    /// Height 0, the genesis, has no block. The work grows with the changes of the validators between the verified head, or the
+    /// genesis where that is later, and then: for a time before that head the validators of then are believed.
     ///
     /// # Errors
     /// [`ClientError`] when no peer gave the proofs; also where there is no such block yet.
@@ -59,7 +60,12 @@ impl ChainClient {
 
     /// A light client that has followed the handovers before a height.
     async fn followed_to(&self, connection: &Connection, height: Height) -> Result<LightClient, Reason> {
-        let mut light = LightClient::new(self.chain(), self.genesis()).map_err(Reason::Lied)?;
+        let known = self.light().clone();
+        let mut light = if known.height() <= height {
+            known
+        } else {
+            LightClient::new(self.chain(), self.genesis()).map_err(Reason::Lied)?
+        };
         for _ in 0..MAX_HANDOVER_PAGES {
             let after = light.height();
             let answer = call(connection, &Request::Head { after }).await?;
@@ -76,6 +82,9 @@ impl ChainClient {
             }
             if !more {
                 return Ok(light);
+            }
+            if light.height() == after {
+                break;
             }
         }
         Err(Reason::OffTopic)

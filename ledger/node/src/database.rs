@@ -250,10 +250,12 @@ fn put_outcome(write: &redb::WriteTransaction, outcome: &Outcome) -> Result<()> 
         let hash = record.hash();
         versions.insert(hash.as_bytes().as_slice(), encode(record).as_slice())?;
         latest.insert(latest_key(&record.key()).as_slice(), hash.as_bytes().as_slice())?;
-        for key in index::keys(record) {
+        let keys = index::keys(record);
+        for key in &keys {
             index.insert(index_key(key.kind, key.of, record.id).as_slice(), ())?;
         }
-        if !matches!(record.body, Body::Contract(_) | Body::Node(_)) {
+        // What others are found by and when they are due does not change.
+        if !matches!(record.body, Body::Contract(_) | Body::Node(_) | Body::Name(_)) {
             continue;
         }
         let before = match record.previous {
@@ -265,6 +267,9 @@ fn put_outcome(write: &redb::WriteTransaction, outcome: &Outcome) -> Result<()> 
                 )?)
             }
         };
+        for key in before.iter().flat_map(index::keys).filter(|key| !keys.contains(key)) {
+            index.remove(index_key(key.kind, key.of, record.id).as_slice())?;
+        }
         if let Some(key) = before.as_ref().and_then(due_key) {
             due.remove(key.as_slice())?;
         }

@@ -255,8 +255,28 @@ async fn a_record_is_proven_as_it_was_after_any_block() {
     let ahead = client.records_at(&[key], paid[1] + 1_000_000).await;
     assert!(matches!(ahead, Err(ClientError::AllFailed(_))), "{ahead:?}");
 
+    let label = ledger::body::Label::new("meadow").unwrap();
+    client
+        .send(&author(1), Operation::ClaimName(label.clone()))
+        .await
+        .unwrap();
+    let owned = async |seed| client.find(Kind::Name, Some(author(seed).id)).await.unwrap().len();
+    assert_eq!((owned(1).await, owned(2).await), (1, 0));
+    let to = author(2).id;
+    client
+        .send(&author(1), Operation::PassOnName { label, to })
+        .await
+        .unwrap();
+    assert_eq!(
+        (owned(1).await, owned(2).await),
+        (0, 1),
+        "it is found where it belongs alone"
+    );
+
     let id = author(2).id.to_string();
     tokio::task::block_in_place(|| {
+        let (_, lines, _) = ask(&running, &["find", "name", "--of", &id]);
+        assert_eq!(lines[0]["body"]["name"]["label"], "meadow", "{lines:?}");
         let at = paid[0].to_string();
         let (code, lines, _) = ask(&running, &["get", "account", &id, "--at", &at]);
         assert_eq!(
@@ -274,8 +294,14 @@ async fn a_record_is_proven_as_it_was_after_any_block() {
             (5, 0, true),
             "{error}"
         );
-        let (code, lines, _) = ask(&running, &["find", "entity", "--most", "1"]);
-        assert_eq!((code, lines.len()), (0, 1));
+        let (code, lines, error) = ask(&running, &["find", "entity", "--most", "1"]);
+        assert_eq!(
+            (code, lines.len(), error.contains("there are more")),
+            (0, 1, true),
+            "{error}"
+        );
+        let (code, _, error) = ask(&running, &["get", "account", &id, "--at", "0"]);
+        assert_eq!(code, 2, "{error}");
         let (code, lines, _) = ask(&running, &["status"]);
         assert!(
             code == 0 && lines[0]["head"]["height"].as_u64() >= Some(paid[1]),

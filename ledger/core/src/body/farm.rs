@@ -16,7 +16,7 @@ pub const MAX_ENROLMENTS: usize = 16;
 pub struct Farm {
     /// The entity that owns it.
     pub owner: Id,
-    /// A name for people; distinct among the farms of one owner when they are made.
+    /// A name for people; not unique.
     pub name: Text<64>,
     /// Where it stands.
     pub location: Location,

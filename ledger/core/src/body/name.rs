@@ -30,14 +30,16 @@ impl Name {
     }
 }
 
-/// A text that can be a name: small letters `a` to `z`, digits and single hyphens between them, so that no two look the same.
+/// A text that can be a name: small letters `a` to `z`, digits and single hyphens between them, and not the eight hexadecimal digits
+/// by which ids are shown in short.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, BorshSerialize)]
 pub struct Label(String);
 
 /// A text that can be no name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "a name has {least} to {most} characters: small letters a to z, digits, and single hyphens between them",
+    "a name has {least} to {most} characters: small letters a to z, digits, and single hyphens between them; eight hexadecimal \
+     digits are none, for ids are shown so in short",
     least = LABEL_LENGTH.start(),
     most = LABEL_LENGTH.end()
 )]
@@ -52,7 +54,8 @@ impl Label {
         let text = text.into();
         let is_part =
             |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
-        if LABEL_LENGTH.contains(&text.len()) && text.split('-').all(is_part) {
+        let is_short_id = text.len() == 8 && text.bytes().all(|b| b.is_ascii_hexdigit());
+        if !is_short_id && LABEL_LENGTH.contains(&text.len()) && text.split('-').all(is_part) {
             Ok(Self(text))
         } else {
             Err(LabelError)
@@ -115,6 +118,7 @@ mod tests {
         let too_long = "a".repeat(LABEL_LENGTH.end() + 1);
         for bad in [
             "",
+            "ab12cd34",
             "ab",
             "-ab",
             "ab-",

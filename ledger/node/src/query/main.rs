@@ -3,11 +3,11 @@
 //! Answers are JSON, a line each. Exit codes: 0 done, 1 failed with the reason in one line, 2 wrong usage, 5 proven that there is
 //! no such record.
 
-use std::process::ExitCode;
+use std::{io::Write as _, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 use error_line::with_causes;
-use ledger::{Hash, Height, Id, Kind, RecordKey, body::Charter};
+use ledger::{Hash, Height, Id, Kind, Record, RecordKey, body::Charter, index};
 use ledger_node::{OperatorError, open_chain};
 use peer_link::PeerAddress;
 use serde::Serialize;
@@ -50,10 +50,10 @@ enum Command {
         /// Its id.
         id: Id,
         /// As it was after this block.
-        #[arg(long, value_name = "HEIGHT")]
+        #[arg(long, value_name = "HEIGHT", value_parser = clap::value_parser!(u64).range(1..))]
         at: Option<Height>,
     },
-    /// All versions of a record, newest first, each linked to the one before.
+    /// The versions of a record, newest first, each linked to the one before: all, or the newest 10,000.
     History {
         /// Its kind.
         kind: Kind,
@@ -79,11 +79,13 @@ enum Failure {
     Operator(#[from] OperatorError),
     #[error("ask the chain")]
     Client(#[from] chain_client::ClientError),
-    #[error("start threads: {0}")]
+    #[error("start threads")]
     Runtime(#[from] std::io::Error),
     #[error("there is no {0}: that is proven")]
     Missing(RecordKey),
-    #[error("write the answer: {0}")]
+    #[error("there was no {0} after block {1}: that is proven")]
+    MissingThen(RecordKey, Height),
+    #[error("write the answer as JSON")]
     Json(#[from] serde_json::Error),
 }
 
@@ -98,7 +100,7 @@ fn main() -> ExitCode {
         Err(error) => {
             say_error(&error);
             ExitCode::from(match error {
-                Failure::Missing(_) => MISSING,
+                Failure::Missing(_) | Failure::MissingThen(..) => MISSING,
                 _ => FAILED,
             })
         }
@@ -110,7 +112,9 @@ async fn perform(arguments: Arguments) -> Result<(), Failure> {
     match arguments.command {
         Command::Status => {
             let head = client.sync().await?;
-            let charter = client.require::<Charter>(Charter::ID).await?.body;
+            let key = RecordKey::new(Kind::Charter, Charter::ID);
+            let charter = client.records_at(&[key], head.height).await?.pop().flatten();
+            let charter = charter.ok_or(Failure::MissingThen(key, head.height))?.body;
             say(&serde_json::json!({"id": head.id(), "head": head, "charter": charter}))
         }
         Command::Get { kind, id, at } => {
@@ -119,7 +123,10 @@ async fn perform(arguments: Arguments) -> Result<(), Failure> {
                 Some(height) => client.records_at(&[key], height).await?,
                 None => client.records(&[key]).await?,
             };
-            let record = found.into_iter().flatten().next().ok_or(Failure::Missing(key))?;
+            let record = found.into_iter().flatten().next().ok_or(match at {
+                Some(height) => Failure::MissingThen(key, height),
+                None => Failure::Missing(key),
+            })?;
             say(&record)
         }
         Command::History { kind, id } => {
@@ -131,20 +138,31 @@ async fn perform(arguments: Arguments) -> Result<(), Failure> {
         }
         Command::Find { kind, of, most } => {
             let found = client.find_from(kind, of, None, most).await?;
-            let keys: Vec<RecordKey> = found.ids.into_iter().map(|id| RecordKey::new(kind, id)).collect();
+            let keys: Vec<RecordKey> = found.ids.iter().map(|id| RecordKey::new(kind, *id)).collect();
             let records = client.records(&keys).await?;
-            records.iter().flatten().try_for_each(say)
+            // What a peer only says belongs to somebody is no answer.
+            let belongs = |record: &&Record| of.is_none_or(|of| index::keys(record).iter().any(|key| key.of == of));
+            records.iter().flatten().filter(belongs).try_for_each(say)?;
+            if found.cut {
+                note("there are more; --most N shows more of them");
+            }
+            Ok(())
         }
     }
 }
 
-#[expect(clippy::print_stdout, reason = "the answer of the command")]
+/// One line on standard output. A reader that went away is no reason to fail.
 fn say(value: &impl Serialize) -> Result<(), Failure> {
-    println!("{}", serde_json::to_string(value)?);
+    let text = serde_json::to_string(value)?;
+    let _ = writeln!(std::io::stdout(), "{text}");
     Ok(())
 }
 
-#[expect(clippy::print_stderr, reason = "the one line that says what went wrong")]
 fn say_error(error: &Failure) {
-    eprintln!("ledger: {}", with_causes(error));
+    note(&with_causes(error));
+}
+
+#[expect(clippy::print_stderr, reason = "what a person reads beside the answer")]
+fn note(text: &str) {
+    eprintln!("ledger: {text}");
 }
