@@ -270,6 +270,11 @@ impl Bot {
             return Ok(deployment);
         };
         let in_force = contract.body.signed.agreement.clone();
+        let mut settled = deployment.clone();
+        settled.settle_pending(&in_force, now);
+        if settled == deployment {
+            return Ok(deployment);
+        }
         let mut is_new = false;
         let deployment = self
             .update(name, |known| is_new = known.settle_pending(&in_force, now))

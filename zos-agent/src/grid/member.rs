@@ -197,7 +197,14 @@ impl Member {
         for contract in assigned {
             let id = contract.record.id;
             let before = self.suspended(id);
-            let content = self.shared.docket().sole_content(id);
+            let content = {
+                let docket = self.shared.docket();
+                if docket.is_news(&contract.record) {
+                    docket.sole_content(id)
+                } else {
+                    vec![]
+                }
+            };
             let kept = self.shared.contracts().learn(contract.record).await;
             trouble = trouble.or(kept.map_err(TurnError::keeping(id)).err());
             self.discard_replaced(id, content).await;

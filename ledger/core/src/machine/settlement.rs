@@ -51,7 +51,8 @@ impl Bill {
 ///
 /// The customer pays for what the node reports, and nothing where it reports nothing, for it may be down. The farmer is paid
 /// what the customer's receipt confirms: all of it within the tolerance, the agreed part where there is no receipt. What lies
-/// between goes to neither, so that whoever claims less or more than what is true, or says nothing, gains nothing by it.
+/// between goes to neither, so that where both speak nobody gains by claiming less or more than what is true, and a customer gains
+/// nothing by silence.
 fn decide(rule: &SettlementRule, price: Tokens, report: Option<Claim>, receipt: Option<Claim>) -> Bill {
     let period = rule.period_ms;
     let up = |claim: Claim| claim.up_ms.min(period);
@@ -172,7 +173,7 @@ fn claimable<S: Store + ?Sized>(
     if period != running.period {
         return Err(wrong_state(contract, &format!("period {} is settled next", running.period)).into());
     }
-    if session.time < running.began.plus(contract.signed.agreement.rule.period_ms) {
+    if contract.open_period().is_none_or(|open| session.time < open.end) {
         return Err(wrong_state(contract, "the period is not over").into());
     }
     Ok(running)
@@ -192,8 +193,8 @@ pub(super) fn report<S: Store + ?Sized>(
         return Err(wrong_state(&contract, "the period is reported already").into());
     }
     let named = session.store.header(height)?;
-    let end = running.began.plus(contract.signed.agreement.rule.period_ms);
-    if !named.is_some_and(|header| header.id() == block && header.time >= end) {
+    let over = |time| contract.open_period().is_some_and(|open| time >= open.end);
+    if !named.is_some_and(|header| header.id() == block && over(header.time)) {
         return Err(Refusal::Invalid("a report names a block from the period's end or later".into()).into());
     }
     claim(
