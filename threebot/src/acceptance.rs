@@ -111,7 +111,7 @@ pub fn judge(farmer: Id, request: &Request, facts: &Facts, policy: &Policy) -> R
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use ledger::{
         PublicKey, Resources, Tokens,
@@ -127,40 +127,73 @@ mod tests {
         Hash::from_bytes([seed; 32])
     }
 
-    fn facts() -> Facts {
+    fn keys() -> Keys {
         let key = PublicKey::from_bytes([1; 32]);
-        let keys = Keys {
+        Keys {
             signing: key,
             link: key,
             encryption: key,
-        };
+        }
+    }
+
+    /// A node of the farm 3.
+    pub(crate) fn node(capacity: Resources) -> Node {
+        Node {
+            farm: id(3),
+            keys: keys(),
+            capacity,
+            addresses: vec![],
+            hardware: Text::default(),
+            refused_disks: vec![],
+            state: NodeState::Joined {
+                until: Timestamp::default(),
+            },
+        }
+    }
+
+    fn terms() -> Terms {
         let tokens = Tokens::from_micro(1_000);
+        Terms {
+            farm: id(3),
+            prices: Prices {
+                cru_hour: tokens,
+                mru_gib_hour: tokens,
+                sru_gib_hour: tokens,
+                hru_gib_hour: tokens,
+            },
+            periods: (1, 10),
+            rule: SettlementRule {
+                period_ms: 3_600_000,
+                grace_ms: 1_000,
+                acknowledge_ms: 1_000,
+                deploy_ms: 1_000,
+                suspend_ms: 1_000,
+                tolerance_permille: 1,
+                unconfirmed_permille: 1,
+                missed_limit: 1,
+                dispute_limit: 1,
+            },
+            open: true,
+        }
+    }
+
+    fn facts() -> Facts {
         let blob = Blob {
             hash: hash(7),
             size: 100,
         };
         Facts {
             customer: Entity {
-                keys,
+                keys: keys(),
                 name: Text::default(),
                 addresses: vec![],
             },
-            node: Node {
-                farm: id(3),
-                keys,
-                capacity: Resources {
-                    cru: 4,
-                    mru: 1_000,
-                    sru: 1_000,
-                    hru: 0,
-                },
-                addresses: vec![],
-                hardware: Text::default(),
-                refused_disks: vec![],
-                state: NodeState::Joined {
-                    until: Timestamp::default(),
-                },
-            },
+            node: node(Resources {
+                cru: 4,
+                mru: 1_000,
+                sru: 1_000,
+                hru: 0,
+            }),
             assignments: Assignments::default(),
             farm: Farm {
                 owner: id(2),
@@ -172,31 +205,7 @@ mod tests {
                 },
                 enrolments: vec![],
             },
-            terms: (
-                hash(5),
-                Terms {
-                    farm: id(3),
-                    prices: Prices {
-                        cru_hour: tokens,
-                        mru_gib_hour: tokens,
-                        sru_gib_hour: tokens,
-                        hru_gib_hour: tokens,
-                    },
-                    periods: (1, 10),
-                    rule: SettlementRule {
-                        period_ms: 3_600_000,
-                        grace_ms: 1_000,
-                        acknowledge_ms: 1_000,
-                        deploy_ms: 1_000,
-                        suspend_ms: 1_000,
-                        tolerance_permille: 1,
-                        unconfirmed_permille: 1,
-                        missed_limit: 1,
-                        dispute_limit: 1,
-                    },
-                    open: true,
-                },
-            ),
+            terms: (hash(5), terms()),
             image: (
                 hash(6),
                 Image {

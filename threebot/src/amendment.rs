@@ -175,14 +175,9 @@ pub fn judge(farmer: Id, amendment: &Amendment, facts: &Facts, policy: &Policy) 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ledger::{
-        PublicKey, Signature,
-        agreement::SignedAgreement,
-        body::{ContractState, Keys, NodeState},
-        text::Text,
-    };
+    use ledger::{Signature, agreement::SignedAgreement, body::ContractState};
 
-    use crate::bounds::tests::USUAL;
+    use crate::{acceptance::tests::node, bounds::tests::USUAL};
 
     const GIB: u64 = 1 << 30;
     const NOW: Timestamp = Timestamp::from_millis(1_000_000);
@@ -322,23 +317,9 @@ mod tests {
     }
 
     fn facts() -> Facts {
-        let key = PublicKey::from_bytes([1; 32]);
-        let keys = Keys {
-            signing: key,
-            link: key,
-            encryption: key,
-        };
         Facts {
             contract: contract(),
-            node: Node {
-                farm: id(3),
-                keys,
-                capacity: resources(4),
-                addresses: vec![],
-                hardware: Text::default(),
-                refused_disks: vec![],
-                state: NodeState::Joined { until: NOW },
-            },
+            node: node(resources(4)),
             assignments: Assignments {
                 reserved: Resources { cru: 2, ..resources(1) },
                 ..Assignments::default()

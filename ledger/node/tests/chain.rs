@@ -228,6 +228,46 @@ fn ask(running: &Running, words: &[&str]) -> (i32, Vec<serde_json::Value>, Strin
     )
 }
 
+/// The program says what stands on the chain of [`a_record_is_proven_as_it_was_after_any_block`].
+fn check_program(running: &Running, paid: [u64; 2]) {
+    let id = author(2).id.to_string();
+
+    let (_, lines, _) = ask(running, &["find", "name", "--of", &id]);
+    assert_eq!(lines[0]["body"]["name"]["label"], "meadow", "{lines:?}");
+    let at = paid[0].to_string();
+    let (code, lines, _) = ask(running, &["get", "account", &id, "--at", &at]);
+    assert_eq!(
+        (code, lines[0]["body"]["account"]["balance"].as_u64()),
+        (0, Some(5)),
+        "{lines:?}"
+    );
+    let (code, lines, _) = ask(running, &["get", "account", &id]);
+    assert_eq!((code, lines[0]["version"].as_u64()), (0, Some(2)), "{lines:?}");
+    let (code, lines, _) = ask(running, &["history", "account", &id]);
+    assert_eq!((code, lines.len()), (0, 2));
+    let (code, lines, error) = ask(running, &["get", "farm", &id]);
+    assert_eq!(
+        (code, lines.len(), error.contains("that is proven")),
+        (5, 0, true),
+        "{error}"
+    );
+    let (code, lines, error) = ask(running, &["find", "entity", "--most", "1"]);
+    assert_eq!(
+        (code, lines.len(), error.contains("there are more")),
+        (0, 1, true),
+        "{error}"
+    );
+    let (code, _, error) = ask(running, &["get", "account", &id, "--at", "0"]);
+    assert_eq!(code, 2, "{error}");
+    let (code, lines, _) = ask(running, &["status"]);
+    assert!(
+        code == 0 && lines[0]["head"]["height"].as_u64() >= Some(paid[1]),
+        "{lines:?}"
+    );
+    let (code, _, error) = ask(running, &["get", "planet", &id]);
+    assert_eq!((code, error.contains("no such kind")), (2, true), "{error}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_record_is_proven_as_it_was_after_any_block() {
     let folder = tempfile::tempdir().unwrap();
@@ -236,11 +276,8 @@ async fn a_record_is_proven_as_it_was_after_any_block() {
     let client = client(&running, None).await;
     let key = RecordKey::new(Kind::Account, author(2).id);
     let before = client.sync().await.unwrap().height;
-    let mut paid = Vec::new();
-    for amount in [5, 6] {
-        let header = client.send(&author(1), transfer(amount)).await.unwrap();
-        paid.push(header.height);
-    }
+    let pay = async |amount| client.send(&author(1), transfer(amount)).await.unwrap().height;
+    let paid = [pay(5).await, pay(6).await];
     let balance = async |height| {
         let record = client.records_at(&[key], height).await.unwrap().pop().unwrap();
         record.map(|record| match record.body {
@@ -273,42 +310,6 @@ async fn a_record_is_proven_as_it_was_after_any_block() {
         "it is found where it belongs alone"
     );
 
-    let id = author(2).id.to_string();
-    tokio::task::block_in_place(|| {
-        let (_, lines, _) = ask(&running, &["find", "name", "--of", &id]);
-        assert_eq!(lines[0]["body"]["name"]["label"], "meadow", "{lines:?}");
-        let at = paid[0].to_string();
-        let (code, lines, _) = ask(&running, &["get", "account", &id, "--at", &at]);
-        assert_eq!(
-            (code, lines[0]["body"]["account"]["balance"].as_u64()),
-            (0, Some(5)),
-            "{lines:?}"
-        );
-        let (code, lines, _) = ask(&running, &["get", "account", &id]);
-        assert_eq!((code, lines[0]["version"].as_u64()), (0, Some(2)), "{lines:?}");
-        let (code, lines, _) = ask(&running, &["history", "account", &id]);
-        assert_eq!((code, lines.len()), (0, 2));
-        let (code, lines, error) = ask(&running, &["get", "farm", &id]);
-        assert_eq!(
-            (code, lines.len(), error.contains("that is proven")),
-            (5, 0, true),
-            "{error}"
-        );
-        let (code, lines, error) = ask(&running, &["find", "entity", "--most", "1"]);
-        assert_eq!(
-            (code, lines.len(), error.contains("there are more")),
-            (0, 1, true),
-            "{error}"
-        );
-        let (code, _, error) = ask(&running, &["get", "account", &id, "--at", "0"]);
-        assert_eq!(code, 2, "{error}");
-        let (code, lines, _) = ask(&running, &["status"]);
-        assert!(
-            code == 0 && lines[0]["head"]["height"].as_u64() >= Some(paid[1]),
-            "{lines:?}"
-        );
-        let (code, _, error) = ask(&running, &["get", "planet", &id]);
-        assert_eq!((code, error.contains("no such kind")), (2, true), "{error}");
-    });
+    tokio::task::block_in_place(|| check_program(&running, paid));
     running.stop().await.unwrap();
 }

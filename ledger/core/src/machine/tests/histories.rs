@@ -87,26 +87,7 @@ impl World {
                     },
                 )
             }
-            Act::Claim(which, up_ms, by_node) => {
-                let contract = pick(which);
-                let period = match self
-                    .store
-                    .latest
-                    .get(&RecordKey::new(Kind::Contract, contract))
-                    .map(|r| &r.body)
-                {
-                    Some(Body::Contract(Contract {
-                        state: ContractState::Active { period, .. },
-                        ..
-                    })) => *period,
-                    _ => 0,
-                };
-                if by_node {
-                    self.report(contract, period, up_ms)
-                } else {
-                    self.receipt(contract, period, up_ms)
-                }
-            }
+            Act::Claim(which, up_ms, by_node) => self.claim(pick(which), up_ms, by_node),
             Act::Cancel(which, customer) => self.try_one(
                 if customer { CUSTOMER } else { FARMER },
                 Operation::Cancel { contract: pick(which) },
@@ -126,6 +107,18 @@ impl World {
                 Ok(())
             }
         };
+    }
+
+    /// What one party says of the period that is settled next.
+    fn claim(&mut self, contract: Id, up_ms: u64, by_node: bool) -> Result<(), Refusal> {
+        let known = self.store.latest.get(&RecordKey::new(Kind::Contract, contract));
+        let open = known.and_then(|known| Contract::of(&known.body)?.open_period());
+        let period = open.map_or(0, |open| open.index);
+        if by_node {
+            self.report(contract, period, up_ms)
+        } else {
+            self.receipt(contract, period, up_ms)
+        }
     }
 
     fn history(&self, latest: &Record) -> Vec<Record> {
