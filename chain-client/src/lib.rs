@@ -23,7 +23,7 @@ mod trust;
 
 pub use author::{Author, SendError};
 pub use batch::Outcome;
-pub use client::{ChainClient, Following, Found, Proven};
+pub use client::{ChainClient, Following, Found, Offered, Proven, Reach, Surroundings};
 pub use clock::ChainClock;
 pub use complaints::Complaints;
 pub use error::{ClientError, PeerFailure, Reason};

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use ledger::{
-    Block, Certificate, CertifiedHeader, Genesis, Hash, Height, Id, Kind, Record, RecordKey, Refusal,
-    SignedTransaction,
+    Block, Certificate, CertifiedHeader, Genesis, Hash, Height, Record, RecordKey, Refusal, SignedTransaction,
     encoding::{MAX_BLOCK, MAX_RECORD, MAX_TRANSACTION},
     light::RecordProof,
+    query::{Position, Query},
 };
 use peer_link::PeerAddress;
 
@@ -24,7 +24,7 @@ pub const MAX_BLOCKS: usize = MAX_BLOCK + 64 * 1024;
 pub const MAX_SEALED: usize = 64 * 1024;
 /// Most records asked for at once.
 pub const MAX_KEYS: usize = 16;
-/// Most ids or handovers in one answer.
+/// Most hits or handovers in one answer.
 pub const PAGE: usize = 256;
 /// Most versions in one answer.
 pub const HISTORY_PAGE: usize = MAX_ANSWER / MAX_RECORD / 2;
@@ -46,14 +46,14 @@ pub enum Request {
     },
     /// The latest versions of at most [`MAX_KEYS`] records, proven against the newest header.
     Records(Vec<RecordKey>),
-    /// Ids of records of a kind, in ascending order, at most [`PAGE`].
-    Find {
-        /// Kind of the records.
-        kind: Kind,
-        /// To whom or what they belong; absent: all.
-        of: Option<Id>,
-        /// Only ids above this one.
-        after: Option<Id>,
+    /// Which records match a query, in ascending order, at most [`PAGE`].
+    Search {
+        /// What is looked for.
+        query: Query,
+        /// Only what stands above this.
+        after: Option<Position>,
+        /// Most of one farm, where the search goes farm by farm.
+        each: u16,
     },
     /// One version of a record, by its hash.
     Version(Hash),
@@ -111,8 +111,13 @@ pub enum Answer {
         /// A proof for each key, in their order.
         proofs: Vec<RecordProof>,
     },
-    /// To [`Request::Find`].
-    Ids(Vec<Id>),
+    /// To [`Request::Search`].
+    Found {
+        /// The hits, in ascending order.
+        hits: Vec<Position>,
+        /// Where to go on; `None` at the end.
+        next: Option<Position>,
+    },
     /// To [`Request::Version`] and [`Request::History`].
     Versions(Vec<Record>),
     /// To [`Request::Submit`], [`Request::Hold`] and [`Request::Relay`]: taken.

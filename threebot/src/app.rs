@@ -6,7 +6,7 @@ use ledger::{Id, Resources, Tokens, text::Text};
 use serde::{Deserialize, Serialize};
 use workload::{Bound, Volume, Workload};
 
-use crate::quantity::{self, QuantityError};
+use ledger::quantity::{self, QuantityError};
 
 /// Longest `app.toml` or secret in bytes.
 pub const MAX_FILE: u64 = 64 * 1024;
@@ -262,26 +262,17 @@ pub fn parse(text: &str, secret: impl Fn(&Path) -> io::Result<String>) -> Result
         periods: raw.periods,
         deposit: raw.deposit,
         budget,
-        country: raw.country.as_deref().map(country).transpose()?,
+        country: match &raw.country {
+            Some(text) => Some(quantity::country(text).map_err(|source| AppError::Quantity {
+                field: "country",
+                source,
+            })?),
+            None => None,
+        },
         redeploy: raw.redeploy,
         volumes: total,
     };
     Ok(App { plan, workload })
-}
-
-/// Reads the code of a country.
-///
-/// # Errors
-/// [`AppError::Field`] when it is not two letters.
-pub fn country(text: &str) -> Result<[u8; 2], AppError> {
-    let upper = text.to_ascii_uppercase();
-    match upper.as_bytes() {
-        [a @ b'A'..=b'Z', b @ b'A'..=b'Z'] => Ok([*a, *b]),
-        _ => Err(AppError::Field(
-            "country",
-            "two letters of ISO 3166-1, such as BE".into(),
-        )),
-    }
 }
 
 fn read_bytes(field: &'static str, text: &str) -> Result<u64, AppError> {

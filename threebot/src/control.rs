@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use ledger::{
     Id, Resources, Tokens,
     body::{Label, Location, NodeState, Terms},
+    geography::Place,
 };
 use node_api::image::FarmMedia;
 use peer_link::PeerAddress;
@@ -109,8 +110,8 @@ pub enum Request {
     Find {
         /// What they must have free.
         resources: Resources,
-        /// In which country.
-        country: Option<[u8; 2]>,
+        /// Where.
+        place: Option<Place>,
         /// Most that an hour may cost.
         max_hour: Option<Tokens>,
     },

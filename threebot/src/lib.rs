@@ -2,7 +2,7 @@
 //!
 //! | module | idea | IO |
 //! |---|---|---|
-//! | [`quantity`], [`who`] | amounts, sizes, times and each other, as people write them | none |
+//! | [`who`] | each other, as people write them | none |
 //! | [`identity`] | one seed, three keys; encrypted at rest, recovery words | its file |
 //! | [`home`], [`policy`] | the home directory, what a farmer's bot may agree to | files |
 //! | [`market`], [`bounds`] | which nodes and rules suit, the cheapest first | none |
@@ -31,7 +31,6 @@ pub mod market;
 pub mod negotiation;
 pub mod oci;
 pub mod policy;
-pub mod quantity;
 pub mod replacement;
 pub mod serve;
 pub mod who;

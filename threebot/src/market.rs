@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ledger::{
     Hash, Id, Resources, Timestamp, Tokens,
     body::{Location, NodeState, Terms},
+    geography::Place,
 };
 use serde::Serialize;
 
@@ -45,8 +46,8 @@ pub struct Wanted {
     pub resources: Resources,
     /// For how many periods, if that is settled.
     pub periods: Option<u32>,
-    /// In which country.
-    pub country: Option<[u8; 2]>,
+    /// Where.
+    pub place: Option<Place>,
     /// Most that an hour may cost at the asking price.
     pub max_hour: Option<Tokens>,
     /// Nodes and farmers that are not to be taken.
@@ -184,11 +185,8 @@ fn suits(listing: Listing, wanted: &Wanted) -> Result<Candidate, &'static str> {
     {
         return Err("its terms allow another number of periods");
     }
-    if wanted
-        .country
-        .is_some_and(|country| country != listing.location.country)
-    {
-        return Err("it stands in another country");
+    if wanted.place.is_some_and(|place| !place.contains(&listing.location)) {
+        return Err("it stands elsewhere");
     }
     if !listing.free.contains(wanted.resources) {
         return Err("it has not that much free");
@@ -323,15 +321,12 @@ mod tests {
             listing
         };
         let wanted = Wanted {
-            country: Some(*b"BE"),
+            place: Some(Place::Country(*b"BE")),
             ..wanted()
         };
         let ranking = rank(vec![closed, abroad(2), abroad(3), abroad(3)], &wanted);
         let one = format!("node {}: its terms are closed", id(1).short());
-        assert_eq!(
-            ranking.reasons(),
-            ["2 nodes: it stands in another country".to_owned(), one]
-        );
+        assert_eq!(ranking.reasons(), ["2 nodes: it stands elsewhere".to_owned(), one]);
     }
 
     #[test]
@@ -357,10 +352,10 @@ mod tests {
             "its terms allow another number of periods"
         );
         let abroad = Wanted {
-            country: Some(*b"DE"),
+            place: Some(Place::Country(*b"DE")),
             ..wanted()
         };
-        assert_eq!(reason(listing(1, 1), &abroad), "it stands in another country");
+        assert_eq!(reason(listing(1, 1), &abroad), "it stands elsewhere");
         let cheap = Wanted {
             max_hour: Some(Tokens::from_micro(1)),
             ..wanted()

@@ -19,7 +19,11 @@ use tokio::sync::watch;
 
 use self::peers::call;
 pub(crate) use self::peers::unexpected;
-pub use self::{heads::Following, records::Proven, search::Found};
+pub use self::{
+    heads::Following,
+    records::Proven,
+    search::{Found, Offered, Reach, Surroundings},
+};
 use crate::{
     ClientError, Complaints, PeerFailure, Reason,
     clock::ChainClock,

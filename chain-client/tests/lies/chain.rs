@@ -11,6 +11,7 @@ use ledger::{
     consensus::{Certificate, CommitSignature, VoteKind, vote_bytes},
     genesis::Issuance,
     light::RecordProof,
+    query::Position,
     record::Body,
     store::MemoryStore,
     text::Text,
@@ -146,9 +147,18 @@ impl Chain {
                 head: self.head.clone(),
                 proofs: keys.iter().map(|key| self.proof(key)).collect(),
             },
-            Request::Find { after, .. } => {
-                let above = farms().into_iter().filter(|id| after.is_none_or(|after| *id > after));
-                Answer::Ids(above.take(PAGE).collect())
+            Request::Search { after, .. } => {
+                let at = |id| Position {
+                    farm: Id::default(),
+                    id,
+                };
+                let above = farms()
+                    .into_iter()
+                    .map(at)
+                    .filter(|hit| after.is_none_or(|after| *hit > after));
+                let hits: Vec<Position> = above.take(PAGE).collect();
+                let next = hits.last().copied().filter(|_| hits.len() == PAGE);
+                Answer::Found { hits, next }
             }
             _ => Answer::Unable("not known here".into()),
         }

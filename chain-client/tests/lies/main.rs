@@ -9,12 +9,13 @@ use std::{
 };
 
 use chain_client::{
-    ChainClient, ClientError, Complaints,
+    ChainClient, ClientError, Complaints, Reach,
     protocol::{Answer, MAX_ANSWER, MAX_REQUEST, Request},
 };
 use ledger::{
-    Hash, Kind, RecordKey, Tokens,
+    Hash, Id, Kind, RecordKey, Tokens,
     body::{Account, Assignments, Blob},
+    query::{Position, Query},
     record::Body,
 };
 use peer_link::{Endpoint, Limits, LinkKey, PeerAddress, Protocols, Serving, protocol, serve_requests};
@@ -320,15 +321,26 @@ async fn a_search_from_anywhere_finds_all_and_says_when_it_is_cut() {
     let (complaints, _) = collect();
     let client = client(&peers[0], &peers[1], complaints).await;
     let all = farms();
-    let find = async |start, most| client.find_from(Kind::Farm, None, start, most).await.unwrap();
+    let find = async |start: Option<Id>, most| {
+        let at = |id| Position {
+            farm: Id::default(),
+            id,
+        };
+        let start = start.map(at);
+        let reach = Reach {
+            start,
+            ..Reach::most(most)
+        };
+        client.search(&Query::all(Kind::Farm), reach).await.unwrap()
+    };
     for start in [None, Some(all[0]), Some(all[300]), Some(all[599])] {
         let mut found = find(start, 600).await;
         assert!(!found.cut, "{start:?}");
-        found.ids.sort_unstable();
-        assert_eq!(found.ids, all, "{start:?}");
+        found.hits.sort_unstable();
+        assert_eq!(found.ids(), all, "{start:?}");
         let part = find(start, 599).await;
-        assert!(part.cut && part.ids.len() == 599, "{start:?}");
+        assert!(part.cut && part.hits.len() == 599, "{start:?}");
     }
     let part = find(Some(all[590]), 20).await;
-    assert_eq!(part.ids, [&all[591..], &all[..11]].concat());
+    assert_eq!(part.ids(), [&all[591..], &all[..11]].concat());
 }

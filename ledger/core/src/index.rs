@@ -1,20 +1,38 @@
 //! By what records are found besides their id. Indexes are not authenticated: each hit is proven by itself. And by when a rule
 //! finds them.
 
+use borsh::BorshSerialize;
+
 use crate::{
     body::Charter,
+    geography::Cell,
+    query::State,
     record::{Body, Id, Kind, Record},
     unit::Timestamp,
 };
 
-/// Finds all records of `kind` that belong to `of`: farms, images and names of an owner, nodes and terms of a farm, contracts of a
-/// customer, farmer or node, misconduct of a validator.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct IndexKey {
-    /// Kind of the records.
-    pub kind: Kind,
-    /// To whom or what they belong.
-    pub of: Id,
+/// Under what a record is found. No key is the beginning of another's bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, BorshSerialize)]
+pub enum IndexKey {
+    /// Records of `kind` that belong to `of`: farms, images and names of an owner, nodes and terms of a farm, contracts of a customer,
+    /// farmer or node, misconduct of a validator.
+    Of {
+        /// Kind of the records.
+        kind: Kind,
+        /// To whom or what they belong.
+        of: Id,
+    },
+    /// Records of `kind` that are in a state.
+    In {
+        /// Kind of the records.
+        kind: Kind,
+        /// The state.
+        state: State,
+    },
+    /// Farms in a country.
+    Country([u8; 2]),
+    /// Farms in a part of the globe.
+    Cell(Cell),
 }
 
 /// Under which keys a record is found.
@@ -34,7 +52,13 @@ pub fn keys(record: &Record) -> Vec<IndexKey> {
         Body::Image(image) => vec![image.owner],
         Body::Name(name) => name.owner.into_iter().collect(),
     };
-    of.into_iter().map(|of| IndexKey { kind, of }).collect()
+    let mut keys: Vec<IndexKey> = of.into_iter().map(|of| IndexKey::Of { kind, of }).collect();
+    keys.extend(State::of(&record.body).map(|state| IndexKey::In { kind, state }));
+    if let Body::Farm(farm) = &record.body {
+        let location = &farm.location;
+        keys.extend([IndexKey::Country(location.country), IndexKey::Cell(Cell::of(location))]);
+    }
+    keys
 }
 
 /// The next time at which a rule changes a record by itself.

@@ -3,12 +3,13 @@
 //! | module | idea |
 //! |---|---|
 //! | [`encoding`] | one canonical binary form, bounded decoding |
-//! | [`hash`], [`mod@hex`], [`key`], [`mod@unit`], [`text`] | what numbers, bytes and names mean |
+//! | [`hash`], [`mod@hex`], [`key`], [`mod@unit`], [`text`], [`quantity`] | what numbers, bytes and names mean, and how people write them |
 //! | [`record`] and [`body`] | what stands on the chain: versions linked to the one before |
 //! | [`transaction`], [`agreement`], [`decree`] | what may change it, and who must have signed |
 //! | [`machine`] | the only place where records change: pure and deterministic |
 //! | [`tree`] | the authenticated state, proofs of presence and absence |
 //! | [`consensus`], [`block`], [`genesis`] | what validators sign |
+//! | [`index`], [`query`], [`geography`] | what records are found by, and when a rule finds them |
 //! | [`light`] | verifying all of it from the genesis hash alone |
 //!
 //! Architecture invariant: no clock, file, socket or randomness is reached from here, and no other crate of the project
@@ -22,12 +23,15 @@ pub mod consensus;
 pub mod decree;
 pub mod encoding;
 pub mod genesis;
+pub mod geography;
 pub mod hash;
 pub mod hex;
 pub mod index;
 pub mod key;
 pub mod light;
 pub mod machine;
+pub mod quantity;
+pub mod query;
 pub mod record;
 pub mod store;
 pub mod text;

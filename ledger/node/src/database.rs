@@ -1,25 +1,28 @@
 //! Where the chain is kept: one redb file. A block with all that it changes is one transaction, durable when it returns.
 
 mod sealed;
+mod search;
 mod snapshot;
 
 use std::path::{Path, PathBuf};
 
 use ledger::{
-    Block, Certificate, Genesis, Hash, Id, Kind, Record, RecordKey, Timestamp,
+    Block, Certificate, Genesis, Hash, Id, Record, RecordKey, Timestamp,
+    body::Contract,
     encoding::{MAX_RECORD, decode, encode},
-    index,
+    index::{self, IndexKey},
     machine::{Outcome, genesis_outcome},
     record::Body,
 };
 use redb::{ReadableDatabase, ReadableTable as _, TableDefinition};
 
+pub use search::Page;
 pub use snapshot::Snapshot;
 
 type Bytes = &'static [u8];
 
 /// Format of the file; another one is refused.
-const FORMAT: u64 = 4;
+const FORMAT: u64 = 5;
 const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
 const GENESIS: TableDefinition<&str, Bytes> = TableDefinition::new("genesis");
 const BLOCKS: TableDefinition<u64, Bytes> = TableDefinition::new("blocks");
@@ -34,7 +37,7 @@ const VERSIONS: TableDefinition<Bytes, Bytes> = TableDefinition::new("versions")
 const LATEST: TableDefinition<Bytes, Bytes> = TableDefinition::new("latest");
 /// Hash → node of the state tree.
 const NODES: TableDefinition<Bytes, Bytes> = TableDefinition::new("nodes");
-/// Kind, owner and id: what belongs to whom.
+/// An [`IndexKey`] and an id: what is found by what.
 const INDEX: TableDefinition<Bytes, ()> = TableDefinition::new("index");
 /// Time (big-endian), kind and id: when a rule changes a record.
 const DUE: TableDefinition<Bytes, ()> = TableDefinition::new("due");
@@ -230,8 +233,8 @@ fn latest_key(key: &RecordKey) -> Vec<u8> {
     encode(key)
 }
 
-fn index_key(kind: Kind, of: Id, id: Id) -> Vec<u8> {
-    encode(&(kind, of, id))
+fn index_key(key: &IndexKey, id: Id) -> Vec<u8> {
+    encode(&(key, id))
 }
 
 /// Where a record stands among those that a rule changes by time.
@@ -250,26 +253,15 @@ fn put_outcome(write: &redb::WriteTransaction, outcome: &Outcome) -> Result<()> 
         let hash = record.hash();
         versions.insert(hash.as_bytes().as_slice(), encode(record).as_slice())?;
         latest.insert(latest_key(&record.key()).as_slice(), hash.as_bytes().as_slice())?;
-        let keys = index::keys(record);
-        for key in &keys {
-            index.insert(index_key(key.kind, key.of, record.id).as_slice(), ())?;
-        }
-        // What others are found by and when they are due does not change.
-        if !matches!(record.body, Body::Contract(_) | Body::Node(_) | Body::Name(_)) {
-            continue;
-        }
         let before = match record.previous {
-            Hash::ZERO => None,
+            previous if previous == Hash::ZERO || !moves(&record.body) => None,
             previous => {
                 let before = versions.get(previous.as_bytes().as_slice())?;
-                Some(record_from(
-                    before.ok_or(DatabaseError::Damaged("version before"))?.value(),
-                )?)
+                let before = before.ok_or(DatabaseError::Damaged("version before"))?;
+                Some(record_from(before.value())?)
             }
         };
-        for key in before.iter().flat_map(index::keys).filter(|key| !keys.contains(key)) {
-            index.remove(index_key(key.kind, key.of, record.id).as_slice())?;
-        }
+        put_index(&mut index, record, before.as_ref())?;
         if let Some(key) = before.as_ref().and_then(due_key) {
             due.remove(key.as_slice())?;
         }
@@ -277,18 +269,12 @@ fn put_outcome(write: &redb::WriteTransaction, outcome: &Outcome) -> Result<()> 
             due.insert(key.as_slice(), ())?;
         }
         if let Body::Contract(contract) = &record.body {
-            let named = contract.signed.agreement.sealed.hash;
-            if let Some(Body::Contract(before)) = before.map(|before| before.body) {
-                let earlier = before.signed.agreement.sealed.hash;
-                if earlier != named {
-                    sealed::ended(write, earlier, record.id)?;
-                }
-            }
-            if contract.ended().is_none() {
-                sealed::named(write, named, record.id)?;
-            } else {
-                sealed::ended(write, named, record.id)?;
-            }
+            put_sealed(
+                write,
+                record.id,
+                contract,
+                before.and_then(|before| contract_of(before.body)),
+            )?;
         }
     }
     let mut nodes = write.open_table(NODES)?;
@@ -296,6 +282,46 @@ fn put_outcome(write: &redb::WriteTransaction, outcome: &Outcome) -> Result<()> 
         nodes.insert(hash.as_bytes().as_slice(), encode(node).as_slice())?;
     }
     Ok(())
+}
+
+/// Whether a later version may be found by something else, or be due at another time, than the one before.
+const fn moves(body: &Body) -> bool {
+    matches!(
+        body,
+        Body::Contract(_) | Body::Node(_) | Body::Name(_) | Body::Farm(_) | Body::Terms(_)
+    )
+}
+
+fn put_index(index: &mut redb::Table<'_, Bytes, ()>, record: &Record, before: Option<&Record>) -> Result<()> {
+    let (now, before) = (index::keys(record), before.map(index::keys).unwrap_or_default());
+    for key in before.iter().filter(|key| !now.contains(key)) {
+        index.remove(index_key(key, record.id).as_slice())?;
+    }
+    for key in now.iter().filter(|key| !before.contains(key)) {
+        index.insert(index_key(key, record.id).as_slice(), ())?;
+    }
+    Ok(())
+}
+
+/// Keeps the sealed text that a live contract names, and none for its sake that it names no longer.
+fn put_sealed(write: &redb::WriteTransaction, id: Id, contract: &Contract, before: Option<Contract>) -> Result<()> {
+    let named = contract.signed.agreement.sealed.hash;
+    let earlier = before.map(|before| before.signed.agreement.sealed.hash);
+    if let Some(earlier) = earlier.filter(|earlier| *earlier != named) {
+        sealed::ended(write, earlier, id)?;
+    }
+    if contract.ended().is_none() {
+        sealed::named(write, named, id)
+    } else {
+        sealed::ended(write, named, id)
+    }
+}
+
+fn contract_of(body: Body) -> Option<Contract> {
+    match body {
+        Body::Contract(contract) => Some(contract),
+        _ => None,
+    }
 }
 
 fn record_from(bytes: &[u8]) -> Result<Record> {

@@ -26,7 +26,7 @@ mod relay;
 mod serve;
 
 pub use clock::Clock;
-pub use database::{Database, DatabaseError, Snapshot};
+pub use database::{Database, DatabaseError, Page, Snapshot};
 pub use full::is_disk_full;
 pub use home::{Home, HomeError, InitOptions, Introduction, MAX_PEERS, read_genesis};
 pub use ledgerd::{RunError, RunOptions, Running, run};

@@ -10,6 +10,7 @@ use ledger::{
     CertifiedHeader, Hash, Height, Record, RecordKey, SignedTransaction,
     encoding::{MAX_BLOCK, encode},
     light::RecordProof,
+    query::{Position, Query},
     tree,
 };
 use peer_link::{Connection, Limits, LinkError, PeerId, Shares, Stream, serve_requests};
@@ -18,7 +19,7 @@ use tracing::warn;
 
 use crate::{
     book::Book,
-    database::{DatabaseError, Snapshot},
+    database::{DatabaseError, Page, Snapshot},
     node::{Ledger, Submission},
     relay::Relay,
 };
@@ -160,7 +161,7 @@ fn answer(source: &Source, peer: PeerId, request: Request) -> Result<Answer, Dat
         Request::Head { after } => head(&ledger.snapshot()?, after),
         Request::Records(keys) => records(&ledger.snapshot()?, &keys),
         Request::RecordsAt { height, keys } => records_at(&ledger.snapshot()?, height, &keys),
-        Request::Find { kind, of, after } => Ok(Answer::Ids(ledger.snapshot()?.find(kind, of, after, PAGE)?)),
+        Request::Search { query, after, each } => search(&ledger.snapshot()?, &query, after, each),
         Request::Version(hash) => version(&ledger.snapshot()?, hash),
         Request::History { from } => history(&ledger.snapshot()?, from),
         Request::Submit(transaction) => Ok(match source.submit(peer, transaction)? {
@@ -275,6 +276,14 @@ fn proven(snapshot: &Snapshot<'_>, head: CertifiedHeader, keys: &[RecordKey]) ->
     };
     let proofs = keys.iter().map(prove).collect::<Result<_, _>>()?;
     Ok(Answer::Records { head, proofs })
+}
+
+fn search(snapshot: &Snapshot<'_>, query: &Query, after: Option<Position>, each: u16) -> Result<Answer, DatabaseError> {
+    if let Err(error) = query.check() {
+        return Ok(Answer::Unable(error.to_string()));
+    }
+    let Page { hits, next } = snapshot.search(query, after, each.into(), PAGE)?;
+    Ok(Answer::Found { hits, next })
 }
 
 fn version(snapshot: &Snapshot<'_>, hash: Hash) -> Result<Answer, DatabaseError> {

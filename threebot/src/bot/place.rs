@@ -7,6 +7,8 @@ use ledger::{
     Id, Operation, Refusal,
     agreement::SignedAgreement,
     body::{Blob, Contract, Entity, Image, Node},
+    geography::Place,
+    quantity,
 };
 use workload::Workload;
 
@@ -17,7 +19,6 @@ use crate::{
     deployment::{AVOID_MS, Deployment, Placement},
     market::{Candidate, Listing, Wanted, by_turns},
     negotiation::{Bidding, Brief, Outcome, Request},
-    quantity,
 };
 
 /// Most candidates that are asked in one attempt; the next one goes on down the list.
@@ -62,7 +63,7 @@ impl Bot {
         let wanted = Wanted {
             resources: plan.resources,
             periods: Some(deployment.periods_left()),
-            country: plan.country,
+            place: plan.country.map(Place::Country),
             max_hour: None,
             avoid: deployment.avoided(self.chain().time().await?),
             customer: self.id(),

@@ -3,9 +3,9 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand};
-use ledger::{Hash, Id, Tokens, body::Label};
+use ledger::{Hash, Id, Tokens, body::Label, quantity};
 use peer_link::PeerAddress;
-use threebot::{quantity, who::Who};
+use threebot::who::Who;
 
 const CODES: &str = "\
 Exit codes: 0 done; 1 a file, disk or socket of this machine; 2 wrong usage; 3 no daemon runs (start `threebot serve`);
@@ -90,8 +90,14 @@ pub(crate) enum Command {
         #[arg(long, value_parser = quantity::bytes, default_value = "0")]
         hru: u64,
         /// In which country, such as BE.
-        #[arg(long)]
-        country: Option<String>,
+        #[arg(long, value_parser = quantity::country, conflicts_with = "near")]
+        country: Option<[u8; 2]>,
+        /// Near which point: latitude and longitude in degrees.
+        #[arg(long, allow_hyphen_values = true, value_name = "LAT,LON", value_parser = quantity::point)]
+        near: Option<(i32, i32)>,
+        /// How near.
+        #[arg(long, default_value_t = 500, requires = "near")]
+        km: u32,
         /// Most that an hour may cost.
         #[arg(long, value_parser = quantity::tokens)]
         max_price: Option<Tokens>,
@@ -235,8 +241,8 @@ pub(crate) struct Place {
     /// Its name.
     pub(crate) name: String,
     /// Its country, such as BE.
-    #[arg(long)]
-    pub(crate) country: String,
+    #[arg(long, value_parser = quantity::country)]
+    pub(crate) country: [u8; 2],
     /// Latitude in degrees.
     #[arg(long, allow_hyphen_values = true, value_parser = |text: &str| quantity::degrees(text, 90))]
     pub(crate) lat: i32,

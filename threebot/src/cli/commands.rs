@@ -9,6 +9,7 @@ use std::{
 use ledger::{
     Id, Resources,
     body::{Location, Prices, SettlementRule, Terms},
+    geography,
 };
 use threebot::{
     app::{self, App},
@@ -101,10 +102,18 @@ fn plain_request(command: Command) -> Result<Request, Failure> {
             sru,
             hru,
             country,
+            near,
+            km,
             max_price,
         } => Request::Find {
             resources: Resources { cru, mru, sru, hru },
-            country: country.as_deref().map(read_country).transpose()?,
+            place: country
+                .map(geography::Place::Country)
+                .or(near.map(|(latitude, longitude)| geography::Place::Near {
+                    latitude,
+                    longitude,
+                    km,
+                })),
             max_hour: max_price,
         },
         Command::Ps => Request::Ps,
@@ -112,10 +121,6 @@ fn plain_request(command: Command) -> Result<Request, Failure> {
         Command::Forget { name } => Request::Forget { name },
         _ => Request::Status,
     })
-}
-
-fn read_country(text: &str) -> Result<[u8; 2], Failure> {
-    app::country(text).map_err(|error| because(FailureKind::Usage)(&error))
 }
 
 fn show(reply: &Reply, json: bool) -> Result<(), Failure> {
@@ -256,23 +261,23 @@ fn push(home: &Home, layout: &Path, name: String, json: bool) -> Result<(), Fail
     Ok(())
 }
 
-fn location(place: &Place) -> Result<Location, Failure> {
-    Ok(Location {
-        country: read_country(&place.country)?,
+fn location(place: &Place) -> Location {
+    Location {
+        country: place.country,
         latitude: place.lat,
         longitude: place.lon,
-    })
+    }
 }
 
 fn farm(home: &Home, farm: Farm, json: bool) -> Result<(), Failure> {
     let request = match farm {
         Farm::Create(place) => Request::FarmCreate {
-            location: location(&place)?,
+            location: location(&place),
             name: place.name,
         },
         Farm::Update { farm, place } => Request::FarmUpdate {
             farm,
-            location: location(&place)?,
+            location: location(&place),
             name: place.name,
         },
         Farm::Terms(arguments) => {

@@ -76,14 +76,14 @@ async fn reply(bot: &Bot, request: Request, events: &mpsc::Sender<Event>) -> Res
         Request::ImageAdd { root, config, name } => Reply::Made(bot.add_image(&root, config, &name).await?),
         Request::Find {
             resources,
-            country,
+            place,
             max_hour,
         } => Reply::Nodes(
             find(
                 bot,
                 Wanted {
                     resources,
-                    country,
+                    place,
                     max_hour,
                     customer: bot.id(),
                     ..Wanted::default()

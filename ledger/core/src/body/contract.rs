@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     agreement::SignedAgreement,
     hash::Hash,
+    query::State,
     text::Text,
     unit::{Timestamp, Tokens},
 };
@@ -235,15 +236,7 @@ impl Contract {
 
     /// One word for the state.
     #[must_use]
-    pub const fn state_name(&self) -> &'static str {
-        match self.state {
-            ContractState::Agreed { .. } => "agreed",
-            ContractState::Deploying { .. } => "deploying",
-            ContractState::Active { .. } => "active",
-            ContractState::Suspended { .. } => "suspended",
-            ContractState::Expired { .. } => "expired",
-            ContractState::Cancelled { .. } => "cancelled",
-            ContractState::Failed { .. } => "failed",
-        }
+    pub fn state_name(&self) -> &'static str {
+        State::from(&self.state).name()
     }
 }

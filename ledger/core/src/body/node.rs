@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     body::Keys,
+    query::State,
     record::{Id, Kind},
     text::Text,
     unit::{Resources, Timestamp},
@@ -118,13 +119,7 @@ impl NodeState {
 
     /// One word for it.
     #[must_use]
-    pub const fn name(&self) -> &'static str {
-        match self {
-            Self::Joined { .. } => "joined",
-            Self::Active { .. } => "active",
-            Self::Degraded { .. } => "degraded",
-            Self::Gone { .. } => "gone",
-            Self::Expelled => "expelled",
-        }
+    pub fn name(&self) -> &'static str {
+        State::from(self).name()
     }
 }

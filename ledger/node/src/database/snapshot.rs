@@ -1,14 +1,14 @@
 //! Reading the state after one block, unchanged by later ones.
 
 use super::{
-    BLOCKS, CERTIFICATES, DUE, DatabaseError, GENESIS, HANDOVERS, HEADERS, INDEX, LATEST, META, NODES, Result,
-    VERSIONS, latest_key, record_from, sealed,
+    BLOCKS, CERTIFICATES, DUE, DatabaseError, GENESIS, HANDOVERS, HEADERS, LATEST, META, NODES, Result, VERSIONS,
+    latest_key, record_from, sealed,
 };
 use ledger::{
     Block, Certificate, CertifiedHeader, Genesis, Hash, Header, Height, Id, Kind, Record, RecordKey, Timestamp,
     ValidatorSet,
     body::{Account, Charter},
-    encoding::{MAX_BLOCK, MAX_RECORD, decode, encode},
+    encoding::{MAX_BLOCK, MAX_RECORD, decode},
     machine::Head,
     record::BodyOf,
     store::{Store, StoreError},
@@ -18,7 +18,7 @@ use ledger::{
 /// The state after one block.
 #[derive(Debug)]
 pub struct Snapshot<'a> {
-    redb: redb::ReadTransaction,
+    pub(super) redb: redb::ReadTransaction,
     genesis: &'a Genesis,
 }
 
@@ -147,7 +147,7 @@ impl<'a> Snapshot<'a> {
         bytes.map(|bytes| record_from(bytes.value())).transpose()
     }
 
-    fn latest_version(&self, key: &RecordKey) -> Result<Option<Record>> {
+    pub(super) fn latest_version(&self, key: &RecordKey) -> Result<Option<Record>> {
         let table = self.redb.open_table(LATEST)?;
         let Some(hash) = table.get(latest_key(key).as_slice())? else {
             return Ok(None);
@@ -189,40 +189,6 @@ impl<'a> Snapshot<'a> {
         Ok(due)
     }
 
-    /// Ids of records of a kind above `after`, of one owner or of all, in ascending order, at most `limit`.
-    ///
-    /// # Errors
-    /// [`DatabaseError`] when the file cannot be read.
-    pub fn find(&self, kind: Kind, of: Option<Id>, after: Option<Id>, limit: usize) -> Result<Vec<Id>> {
-        let prefix = of.map_or_else(|| encode(&kind), |of| encode(&(kind, of)));
-        let mut start = prefix.clone();
-        if let Some(after) = after {
-            start.extend_from_slice(after.hash().as_bytes());
-        }
-        let collect = |keys: &mut dyn Iterator<Item = Result<Vec<u8>>>| {
-            keys.take_while(|key| key.as_ref().map_or(true, |key| key.starts_with(&prefix)))
-                .filter(|key| key.as_ref().map_or(true, |key| after.is_none() || *key != start))
-                .take(limit)
-                .map(|key| id_at_end(&key?))
-                .collect()
-        };
-        if of.is_some() {
-            let table = self.redb.open_table(INDEX)?;
-            collect(
-                &mut table
-                    .range::<&[u8]>(start.as_slice()..)?
-                    .map(|entry| Ok(entry?.0.value().to_vec())),
-            )
-        } else {
-            let table = self.redb.open_table(LATEST)?;
-            collect(
-                &mut table
-                    .range::<&[u8]>(start.as_slice()..)?
-                    .map(|entry| Ok(entry?.0.value().to_vec())),
-            )
-        }
-    }
-
     /// A ciphertext that is held.
     ///
     /// # Errors
@@ -233,11 +199,6 @@ impl<'a> Snapshot<'a> {
             .get(hash.as_bytes().as_slice())?
             .map(|value| value.value().1.to_vec()))
     }
-}
-
-fn id_at_end(key: &[u8]) -> Result<Id> {
-    let id = key.last_chunk::<32>().ok_or(DatabaseError::Damaged("index"))?;
-    Ok(Id::from_hash(Hash::from_bytes(*id)))
 }
 
 impl Store for Snapshot<'_> {

@@ -5,14 +5,22 @@
 
 use std::{io::Write as _, process::ExitCode};
 
-use clap::{Parser, Subcommand};
+use chain_client::Reach;
+use clap::{Args, Parser, Subcommand};
 use error_line::with_causes;
-use ledger::{Hash, Height, Id, Kind, Record, RecordKey, body::Charter, index};
+use ledger::{
+    Hash, Height, Id, Kind, RecordKey, Resources, Tokens,
+    body::Charter,
+    geography::Place,
+    quantity,
+    query::{Query, QueryError, State},
+};
 use ledger_node::{OperatorError, open_chain};
 use peer_link::PeerAddress;
 use serde::Serialize;
 
 const FAILED: u8 = 1;
+const USAGE: u8 = 2;
 const MISSING: u8 = 5;
 
 /// Asks validators and followers of a chain and verifies what they say, from the genesis on.
@@ -60,23 +68,78 @@ enum Command {
         /// Its id.
         id: Id,
     },
-    /// Records of a kind, each proven. A peer may leave some out.
-    Find {
-        /// Their kind.
-        kind: Kind,
-        /// To whom or what they belong: an owner, a farm, a node.
-        #[arg(long)]
-        of: Option<Id>,
-        /// Most of them.
-        #[arg(long, default_value_t = 100)]
-        most: usize,
-    },
+    /// Records of a kind, each proven to match. A peer may leave some out.
+    Find(Find),
+}
+
+#[derive(Args)]
+struct Find {
+    /// Their kind.
+    kind: Kind,
+    /// To whom or what they belong: an owner, a farm, a node.
+    #[arg(long)]
+    of: Option<Id>,
+    /// How far they are: contracts, nodes, terms.
+    #[arg(long)]
+    state: Option<State>,
+    /// In which country they stand, such as BE: farms, nodes, terms.
+    #[arg(long, value_parser = quantity::country, conflicts_with = "near")]
+    country: Option<[u8; 2]>,
+    /// Near which point they stand: latitude and longitude in degrees.
+    #[arg(long, allow_hyphen_values = true, value_name = "LAT,LON", value_parser = quantity::point)]
+    near: Option<(i32, i32)>,
+    /// How near.
+    #[arg(long, default_value_t = 500, requires = "near")]
+    km: u32,
+    /// Nodes that can be rented with so many threads free, and as much of the others.
+    #[arg(long)]
+    cru: Option<u64>,
+    /// Memory, such as 512MiB.
+    #[arg(long, value_parser = quantity::bytes)]
+    mru: Option<u64>,
+    /// Solid-state storage.
+    #[arg(long, value_parser = quantity::bytes)]
+    sru: Option<u64>,
+    /// Rotating storage.
+    #[arg(long, value_parser = quantity::bytes)]
+    hru: Option<u64>,
+    /// Most that these cost for an hour, in tokens, by the asking price.
+    #[arg(long, value_parser = quantity::tokens)]
+    max_price: Option<Tokens>,
+    /// Most of them.
+    #[arg(long, default_value_t = 100)]
+    most: usize,
+}
+
+impl Find {
+    fn query(&self) -> Query {
+        let near = |(latitude, longitude)| Place::Near {
+            latitude,
+            longitude,
+            km: self.km,
+        };
+        let amounts = [self.cru, self.mru, self.sru, self.hru];
+        let fits = amounts.iter().any(Option::is_some).then(|| {
+            let [cru, mru, sru, hru] = amounts.map(Option::unwrap_or_default);
+            Resources { cru, mru, sru, hru }
+        });
+        Query {
+            kind: self.kind,
+            of: self.of,
+            state: self.state,
+            place: self.country.map(Place::Country).or(self.near.map(near)),
+            fits,
+            max_hour: self.max_price,
+        }
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
 enum Failure {
     #[error(transparent)]
     Operator(#[from] OperatorError),
+    #[error(transparent)]
+    Query(#[from] QueryError),
     #[error("ask the chain")]
     Client(#[from] chain_client::ClientError),
     #[error("start threads")]
@@ -101,6 +164,7 @@ fn main() -> ExitCode {
             say_error(&error);
             ExitCode::from(match error {
                 Failure::Missing(_) | Failure::MissingThen(..) => MISSING,
+                Failure::Query(_) => USAGE,
                 _ => FAILED,
             })
         }
@@ -136,13 +200,11 @@ async fn perform(arguments: Arguments) -> Result<(), Failure> {
             }
             client.history(key).await?.iter().try_for_each(say)
         }
-        Command::Find { kind, of, most } => {
-            let found = client.find_from(kind, of, None, most).await?;
-            let keys: Vec<RecordKey> = found.ids.iter().map(|id| RecordKey::new(kind, *id)).collect();
-            let records = client.records(&keys).await?;
-            // What a peer only says belongs to somebody is no answer.
-            let belongs = |record: &&Record| of.is_none_or(|of| index::keys(record).iter().any(|key| key.of == of));
-            records.iter().flatten().filter(belongs).try_for_each(say)?;
+        Command::Find(find) => {
+            let query = find.query();
+            query.check()?;
+            let found = client.search(&query, Reach::most(find.most)).await?;
+            client.prove(&query, &found.hits).await?.iter().try_for_each(say)?;
             if found.cut {
                 note("there are more; --most N shows more of them");
             }

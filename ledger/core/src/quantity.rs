@@ -1,6 +1,6 @@
 //! Quantities as people write them, read exactly: no floats.
 
-use ledger::Tokens;
+use crate::unit::Tokens;
 
 /// A text is not such a quantity.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -25,6 +25,12 @@ pub enum QuantityError {
     /// Degrees beyond the globe.
     #[error("{0:?} degrees are beyond the globe")]
     Degrees(String),
+    /// Not a point.
+    #[error("{0:?} is not a latitude and a longitude in degrees, such as 51.05,3.72")]
+    Point(String),
+    /// Not the code of a country.
+    #[error("{0:?} is not a country: two letters of ISO 3166-1, such as BE")]
+    Country(String),
 }
 
 /// Decimals of every number here: micro-tokens, millionths of a degree.
@@ -55,6 +61,28 @@ pub fn degrees(text: &str, limit: u32) -> Result<i32, QuantityError> {
     }
     let magnitude = i32::try_from(magnitude).map_err(|_| beyond())?;
     Ok(if negative { -magnitude } else { magnitude })
+}
+
+/// Reads a point on the globe, such as `51.05,-3.7`: latitude and longitude as millionths of a degree.
+///
+/// # Errors
+/// [`QuantityError`] when it is none.
+pub fn point(text: &str) -> Result<(i32, i32), QuantityError> {
+    let (latitude, longitude) = text
+        .split_once(',')
+        .ok_or_else(|| QuantityError::Point(text.to_owned()))?;
+    Ok((degrees(latitude.trim(), 90)?, degrees(longitude.trim(), 180)?))
+}
+
+/// Reads the code of a country, such as `BE` or `be`.
+///
+/// # Errors
+/// [`QuantityError::Country`] when it is not two letters.
+pub fn country(text: &str) -> Result<[u8; 2], QuantityError> {
+    match text.to_ascii_uppercase().as_bytes() {
+        [a @ b'A'..=b'Z', b @ b'A'..=b'Z'] => Ok([*a, *b]),
+        _ => Err(QuantityError::Country(text.to_owned())),
+    }
 }
 
 fn millionths(text: &str) -> Result<u64, QuantityError> {
@@ -177,6 +205,17 @@ mod tests {
         assert_eq!(degrees("-180", 180), Ok(-180_000_000));
         assert!(matches!(degrees("90.000001", 90), Err(QuantityError::Degrees(_))));
         assert!(degrees("--1", 90).is_err());
+    }
+
+    #[test]
+    fn points_and_countries_are_read_as_people_write_them() {
+        assert_eq!(point("51.05, -3.72"), Ok((51_050_000, -3_720_000)));
+        assert!(matches!(point("51.05"), Err(QuantityError::Point(_))));
+        assert!(matches!(point("91,0"), Err(QuantityError::Degrees(_))));
+        assert_eq!((country("be"), country("BE")), (Ok(*b"BE"), Ok(*b"BE")));
+        for text in ["B", "BEL", "B1", "é"] {
+            assert!(matches!(country(text), Err(QuantityError::Country(_))), "{text}");
+        }
     }
 
     #[test]
