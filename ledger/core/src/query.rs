@@ -177,6 +177,30 @@ pub struct Position {
     pub id: Id,
 }
 
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.farm, self.id)
+    }
+}
+
+/// A text is no position of a search.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a position that a search gave")]
+pub struct NoPosition;
+
+impl FromStr for Position {
+    type Err = NoPosition;
+
+    fn from_str(text: &str) -> Result<Self, NoPosition> {
+        let (farm, id) = text.split_once('-').ok_or(NoPosition)?;
+        let id_of = |text: &str| text.parse::<Id>().map_err(|_| NoPosition);
+        Ok(Self {
+            farm: id_of(farm)?,
+            id: id_of(id)?,
+        })
+    }
+}
+
 macro_rules! states {
     ($($(#[$doc:meta])* $name:ident = $tag:literal, $text:literal, [$($kind:ident),*];)*) => {
         /// How far a record is.
@@ -325,6 +349,16 @@ mod tests {
         assert!(of(Kind::Node, open).unwrap_err().ends_with("found by open"));
         let lower: fn(&mut Query) = |query| query.place = Some(Place::Country(*b"be"));
         assert_eq!(of(Kind::Farm, lower), Err(QueryError::Place.to_string()));
+    }
+
+    #[test]
+    fn positions_are_read_as_they_are_written() {
+        let id = |byte| Id::from_hash(crate::Hash::from_bytes([byte; 32]));
+        let position = Position { farm: id(1), id: id(2) };
+        assert_eq!(position.to_string().parse(), Ok(position));
+        for text in ["", "-", "01-02", &id(1).to_string()] {
+            assert_eq!(text.parse::<Position>(), Err(NoPosition), "{text}");
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 mod sealed;
 mod search;
 mod snapshot;
+mod written;
 
 use std::path::{Path, PathBuf};
 
@@ -22,7 +23,7 @@ pub use snapshot::Snapshot;
 type Bytes = &'static [u8];
 
 /// Format of the file; another one is refused.
-const FORMAT: u64 = 5;
+const FORMAT: u64 = 6;
 const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
 const GENESIS: TableDefinition<&str, Bytes> = TableDefinition::new("genesis");
 const BLOCKS: TableDefinition<u64, Bytes> = TableDefinition::new("blocks");
@@ -153,6 +154,7 @@ impl Database {
             write.open_table(INDEX)?;
         }
         sealed::begin(&write)?;
+        written::put(&write, 0, 0, &outcome.records)?;
         put_outcome(&write, &outcome)?;
         Ok(write.commit()?)
     }
@@ -213,6 +215,7 @@ impl Database {
                 write.open_table(HANDOVERS)?.insert(height, encode(set).as_slice())?;
             }
         }
+        written::put(&write, height, block.transactions.len(), &outcome.records)?;
         put_outcome(&write, outcome)?;
         sealed::sweep(&write, block.header.time)?;
         Ok(write.commit()?)

@@ -14,6 +14,7 @@ use crate::{
     Clock, Database, DatabaseError, Home, HomeError, Ledger,
     book::Book,
     engine::{EngineConfig, EngineError, Mesh, Timeouts},
+    http::{self, HttpError, HttpOptions},
     member::Member,
     node::LedgerError,
     relay::Relay,
@@ -39,6 +40,8 @@ pub struct RunOptions {
     pub peers: Vec<PeerAddress>,
     /// Where it takes the time from.
     pub clock: Clock,
+    /// Where it answers readers over HTTP, if it does.
+    pub http: Option<HttpOptions>,
 }
 
 impl RunOptions {
@@ -52,6 +55,7 @@ impl RunOptions {
             advertise: Vec::new(),
             peers: Vec::new(),
             clock,
+            http: None,
         }
     }
 }
@@ -68,6 +72,9 @@ pub enum RunError {
     /// The peer link cannot listen.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// The HTTP side cannot listen.
+    #[error(transparent)]
+    Http(#[from] HttpError),
     /// Consensus failed.
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -94,6 +101,7 @@ pub struct Running {
     ledger: Arc<Ledger>,
     endpoint: Endpoint,
     serving: peer_link::Serving,
+    http: Option<http::Serving>,
     stop: watch::Sender<()>,
     keeping: JoinHandle<Result<(), RunError>>,
 }
@@ -104,6 +112,16 @@ pub struct Running {
 /// [`RunError`] says what cannot be used.
 pub async fn run(options: RunOptions) -> Result<Running, RunError> {
     let home = Home::open(&options.directory)?;
+    let http = match options.http {
+        None => None,
+        Some(options) => match http::Bound::new(options).await {
+            Err(error) if options.optional => {
+                warn!("no answers over HTTP: {}", error_line::with_causes(&error));
+                None
+            }
+            bound => Some(bound?),
+        },
+    };
     let chain = home.genesis.hash();
     let database = Database::open(&home.database(), home.genesis.clone())?;
     let ledger = Arc::new(Ledger::new(database, home.consensus_key.public(), options.clock)?);
@@ -124,6 +142,7 @@ pub async fn run(options: RunOptions) -> Result<Running, RunError> {
         book: Arc::clone(&book),
     });
     let (mesh, door) = Mesh::new(endpoint.clone(), book.addresses());
+    let answered = Arc::clone(&source);
     let protocols = Protocols::new()
         .with(protocol::LEDGER, move |connection| {
             serve(Arc::clone(&source), connection)
@@ -148,6 +167,7 @@ pub async fn run(options: RunOptions) -> Result<Running, RunError> {
     if !member.votes(&ledger.validators()) && member.book.told().len() == 1 {
         return Err(RunError::Alone);
     }
+    let http = http.map(|bound| bound.serve(answered)).transpose()?;
     let (stop, stopped) = watch::channel(());
     Ok(Running {
         chain,
@@ -155,6 +175,7 @@ pub async fn run(options: RunOptions) -> Result<Running, RunError> {
         ledger,
         endpoint,
         serving,
+        http,
         stop,
         keeping: tokio::spawn(async move { member.keep(stopped).await }),
     })
@@ -171,6 +192,12 @@ impl Running {
     #[must_use]
     pub fn address(&self) -> &PeerAddress {
         &self.address
+    }
+
+    /// Where it answers readers over HTTP, if it does.
+    #[must_use]
+    pub fn http(&self) -> Option<SocketAddr> {
+        self.http.as_ref().map(http::Serving::address)
     }
 
     /// The chain as this validator has it.
@@ -203,6 +230,7 @@ impl Running {
     pub async fn stop(self) -> Result<(), RunError> {
         // The receiver is gone only when it has ended already.
         let _ = self.stop.send(());
+        drop(self.http);
         let ended = self.keeping.await.map_err(|_| RunError::Lost)?;
         self.endpoint.close().await;
         drop(self.serving);

@@ -122,6 +122,11 @@ impl Mempool {
         Ok(())
     }
 
+    /// How many transactions wait.
+    pub(crate) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
     /// How many transactions of an author wait.
     pub(crate) fn waits_of(&self, author: Id) -> usize {
         self.by_author.get(&author).copied().unwrap_or(0)

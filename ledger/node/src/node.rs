@@ -205,6 +205,11 @@ impl Ledger {
         self.waiting().pass_again(transaction)
     }
 
+    /// How many transactions wait for a block.
+    pub(crate) fn waiting_count(&self) -> usize {
+        self.waiting().len()
+    }
+
     /// The nonce of an author's next transaction, after those that wait.
     ///
     /// # Errors

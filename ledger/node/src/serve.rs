@@ -134,11 +134,15 @@ async fn watch(ledger: &Ledger, mut stream: Stream) -> Result<(), LinkError> {
 }
 
 impl Source {
-    /// Lets a transaction wait, and passes it on unless a validator brought it. One that its author brings again is passed on
-    /// again, at most once a block: it may have been lost on the way.
-    fn submit(&self, peer: PeerId, transaction: SignedTransaction) -> Result<Submission, DatabaseError> {
+    /// Lets a transaction wait, and passes it on unless a validator brought it; nobody that is known brought what came over
+    /// HTTP. One that its author brings again is passed on again, at most once a block: it may have been lost on the way.
+    pub(crate) fn submit(
+        &self,
+        peer: Option<PeerId>,
+        transaction: SignedTransaction,
+    ) -> Result<Submission, DatabaseError> {
         let validators = self.ledger.validators();
-        let passed_on = validators.has_link(peer.as_bytes());
+        let passed_on = peer.is_some_and(|peer| validators.has_link(peer.as_bytes()));
         let transaction = Arc::new(transaction);
         let submission = self.ledger.submit(SignedTransaction::clone(&transaction))?;
         let goes_on = match submission {
@@ -164,7 +168,7 @@ fn answer(source: &Source, peer: PeerId, request: Request) -> Result<Answer, Dat
         Request::Search { query, after, each } => search(&ledger.snapshot()?, &query, after, each),
         Request::Version(hash) => version(&ledger.snapshot()?, hash),
         Request::History { from } => history(&ledger.snapshot()?, from),
-        Request::Submit(transaction) => Ok(match source.submit(peer, transaction)? {
+        Request::Submit(transaction) => Ok(match source.submit(Some(peer), transaction)? {
             Submission::Taken | Submission::Waits => Answer::Taken,
             Submission::Refused(refusal) => Answer::Refused(refusal),
             Submission::Full(reason) => Answer::Unable(reason),
@@ -175,7 +179,7 @@ fn answer(source: &Source, peer: PeerId, request: Request) -> Result<Answer, Dat
         Request::Relay(transactions) => {
             for transaction in transactions {
                 // Its author hears why from those whom it asked.
-                let _ = source.submit(peer, transaction)?;
+                let _ = source.submit(Some(peer), transaction)?;
             }
             Ok(Answer::Taken)
         }
@@ -261,21 +265,26 @@ fn proven(snapshot: &Snapshot<'_>, head: CertifiedHeader, keys: &[RecordKey]) ->
     if keys.len() > MAX_KEYS {
         return Ok(Answer::Unable(format!("at most {MAX_KEYS} records at once")));
     }
-    let prove = |key: &RecordKey| -> Result<RecordProof, DatabaseError> {
-        let proof = tree::prove(snapshot, head.header.state, key.path());
-        let proof = proof.map_err(|error| DatabaseError::Other(error.to_string()))?;
-        let version = proof
-            .end
-            .filter(|(path, _)| *path == key.path())
-            .map(|(_, version)| version);
-        let record = match version {
-            Some(version) => snapshot.version(version)?,
-            None => None,
-        };
-        Ok(RecordProof { record, proof })
-    };
-    let proofs = keys.iter().map(prove).collect::<Result<_, _>>()?;
+    let proofs = keys
+        .iter()
+        .map(|key| prove(snapshot, head.header.state, *key))
+        .collect::<Result<_, _>>()?;
     Ok(Answer::Records { head, proofs })
+}
+
+/// A record as the state of this root has it, with its proof.
+pub(crate) fn prove(snapshot: &Snapshot<'_>, root: Hash, key: RecordKey) -> Result<RecordProof, DatabaseError> {
+    let proof = tree::prove(snapshot, root, key.path());
+    let proof = proof.map_err(|error| DatabaseError::Other(error.to_string()))?;
+    let version = proof
+        .end
+        .filter(|(path, _)| *path == key.path())
+        .map(|(_, version)| version);
+    let record = match version {
+        Some(version) => snapshot.version(version)?,
+        None => None,
+    };
+    Ok(RecordProof { record, proof })
 }
 
 fn search(snapshot: &Snapshot<'_>, query: &Query, after: Option<Position>, each: u16) -> Result<Answer, DatabaseError> {

@@ -1,6 +1,9 @@
 //! What may stand on the command line.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
+};
 
 use clap::{Args, Parser, Subcommand};
 use ledger::{Hash, Height, PublicKey, Tokens, body::Upgrade};
@@ -8,6 +11,17 @@ use peer_link::PeerAddress;
 
 /// An hour: idle nodes cost a chain little, and nobody looks long for one that is not there.
 const ATTEST_MS: u64 = 3_600_000;
+/// Where readers of this machine are answered if nothing is said.
+pub(super) const HTTP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7780);
+
+/// Where `ledgerd run` answers over HTTP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Http {
+    /// Nowhere.
+    Off,
+    /// At this address.
+    At(SocketAddr),
+}
 
 #[derive(Parser)]
 #[command(name = "ledgerd", version, about = "A validator of the contract chain")]
@@ -87,6 +101,10 @@ pub(super) enum Command {
         /// A validator besides those of `peers.json`, or at another address; may be given several times.
         #[arg(long = "peer", value_name = "KEY@IP:PORT")]
         peers: Vec<PeerAddress>,
+        /// TCP address at which readers are answered over HTTP, or `off`; port 0 takes a free one. If absent, 127.0.0.1:7780, if
+        /// nobody else has that.
+        #[arg(long, value_name = "IP:PORT", value_parser = parse_http)]
+        http: Option<Http>,
     },
     /// Prints the chain's charter, proven, as JSON: its validators and its rules.
     Charter(Operator),
@@ -182,6 +200,16 @@ fn parse_admission(text: &str) -> Result<(PathBuf, u64), String> {
     }
 }
 
+fn parse_http(text: &str) -> Result<Http, String> {
+    match text {
+        "off" => Ok(Http::Off),
+        address => address
+            .parse()
+            .map(Http::At)
+            .map_err(|_| "expected IP:PORT or off".to_owned()),
+    }
+}
+
 fn parse_upgrade(text: &str) -> Result<Upgrade, String> {
     let parse = || -> Option<(u32, Height)> {
         let (protocol, from) = text.split_once('@')?;
@@ -200,6 +228,13 @@ mod tests {
     #[test]
     fn command_line_holds_together() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn http_is_an_address_or_off() {
+        assert_eq!(parse_http("off"), Ok(Http::Off));
+        assert_eq!(parse_http("127.0.0.1:7780"), Ok(Http::At(HTTP)));
+        assert!(parse_http("7780").is_err());
     }
 
     #[test]

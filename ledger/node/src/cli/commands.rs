@@ -4,13 +4,14 @@ use std::{fs, future::Future, path::Path};
 
 use ledger::{Genesis, Hash, SignedDecree, decree::Change};
 use ledger_node::{
-    Home, InitOptions, Introduction, Operator, RunOptions, approve, fetch_genesis, merge, read_genesis, run,
+    Home, HttpOptions, InitOptions, Introduction, Operator, RunOptions, approve, fetch_genesis, merge, read_genesis,
+    run,
 };
 use peer_link::PeerAddress;
 use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::arguments::{self, Arguments, Changes, Command};
+use super::arguments::{self, Arguments, Changes, Command, HTTP, Http};
 
 /// Why a command failed.
 pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -55,9 +56,11 @@ pub(crate) fn perform(arguments: Arguments) -> Result<(), Failure> {
             listen,
             advertise,
             peers,
+            http,
         } => block_on(validate(RunOptions {
             advertise,
             peers,
+            http: http_options(http),
             ..RunOptions::new(dir, listen)
         })),
         Command::Charter(operator) => block_on(async {
@@ -131,14 +134,26 @@ fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Fail
     tokio::runtime::Runtime::new()?.block_on(work)
 }
 
+/// At the address that was given, which must be had; else at the usual one, if it can.
+fn http_options(http: Option<Http>) -> Option<HttpOptions> {
+    match http {
+        Some(Http::Off) => None,
+        Some(Http::At(listen)) => Some(HttpOptions::new(listen)),
+        None => Some(HttpOptions {
+            optional: true,
+            ..HttpOptions::new(HTTP)
+        }),
+    }
+}
+
 async fn validate(options: RunOptions) -> Result<(), Failure> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut running = run(options).await?;
-    say(&format!(
-        "{{\"chain\":\"{}\",\"peer\":\"{}\"}}",
-        running.chain(),
-        running.address()
-    ));
+    let mut ready = serde_json::json!({"chain": running.chain(), "peer": running.address().to_string()});
+    if let Some(address) = running.http() {
+        ready["http"] = format!("http://{address}/").into();
+    }
+    say_json(&ready)?;
     tokio::select! {
         failed = running.failed() => {
             running.close().await;

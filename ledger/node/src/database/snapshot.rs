@@ -80,7 +80,11 @@ impl<'a> Snapshot<'a> {
             .transpose()
     }
 
-    fn header_at(&self, height: Height) -> Result<Option<Header>> {
+    /// The header of a block, read without the block.
+    ///
+    /// # Errors
+    /// [`DatabaseError`] when the file cannot be read.
+    pub fn header_at(&self, height: Height) -> Result<Option<Header>> {
         let table = self.redb.open_table(HEADERS)?;
         let bytes = table.get(height)?;
         bytes
@@ -147,7 +151,11 @@ impl<'a> Snapshot<'a> {
         bytes.map(|bytes| record_from(bytes.value())).transpose()
     }
 
-    pub(super) fn latest_version(&self, key: &RecordKey) -> Result<Option<Record>> {
+    /// The latest version of a record.
+    ///
+    /// # Errors
+    /// [`DatabaseError`] when the file cannot be read.
+    pub fn latest_version(&self, key: &RecordKey) -> Result<Option<Record>> {
         let table = self.redb.open_table(LATEST)?;
         let Some(hash) = table.get(latest_key(key).as_slice())? else {
             return Ok(None);
