@@ -75,8 +75,8 @@ fn show(validators: &Validators, programs: &Programs, directory: &Path, goes_on:
         validators.chain(),
         if goes_on { ", going on" } else { "" }
     ));
-    for peer in validators.peers() {
-        console::result(&format!("peer {peer}"));
+    for (peer, http) in validators.peers().zip(validators.http()) {
+        console::result(&format!("peer {peer}, {http}"));
     }
     let (chain, ledgerd, threebot) = (
         validators.chain(),
@@ -84,11 +84,13 @@ fn show(validators: &Validators, programs: &Programs, directory: &Path, goes_on:
         programs.threebot().display(),
     );
     let peer = validators.peers().next().unwrap_or_default();
+    let http = validators.http().next().unwrap_or_default();
     for line in [
         "What to try next:".to_owned(),
         format!("  {ledgerd} join --dir follower --chain {chain} --peer {peer}"),
         format!("  {ledgerd} run --dir follower --listen 127.0.0.1:0    # a copy of the chain that has no vote"),
         format!("  {threebot} chain --genesis {chain} --peer {peer}"),
+        format!("  curl -N {http}v1/events    # each block as it comes"),
         "  kill a validator: the others go on; start this again: it catches up".to_owned(),
         format!("Homes and logs are in {}. Ctrl-C ends all of it.", directory.display()),
     ] {

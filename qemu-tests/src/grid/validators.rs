@@ -26,6 +26,7 @@ pub struct Validators {
 #[derive(Debug)]
 struct Validator {
     peer: String,
+    http: String,
     program: Program,
 }
 
@@ -60,7 +61,8 @@ impl Validators {
         let mut running = Vec::new();
         for (number, port) in (1..).zip(ports) {
             let home = home(&homes, number).display().to_string();
-            let words = ["run", "--dir", &home, "--listen", &loopback(*port)].map(str::to_owned);
+            let (link, http) = (loopback(*port), loopback(0));
+            let words = ["run", "--dir", &home, "--listen", &link, "--http", &http].map(str::to_owned);
             let program = Program::start(
                 &programs.ledgerd,
                 &words,
@@ -68,8 +70,8 @@ impl Validators {
             )?;
             let ready = program.ready(READY)?;
             chain = text(&ready, "chain")?;
-            let peer = text(&ready, "peer")?;
-            running.push(Validator { peer, program });
+            let (peer, http) = (text(&ready, "peer")?, text(&ready, "http")?);
+            running.push(Validator { peer, http, program });
         }
         Ok(Self { chain, running })
     }
@@ -83,6 +85,11 @@ impl Validators {
     /// Their addresses on this computer, `KEY@IP:PORT` each.
     pub fn peers(&self) -> impl Iterator<Item = &str> {
         self.running.iter().map(|validator| validator.peer.as_str())
+    }
+
+    /// Where readers are answered over HTTP, for each of them.
+    pub fn http(&self) -> impl Iterator<Item = &str> {
+        self.running.iter().map(|validator| validator.http.as_str())
     }
 
     /// The first one's address.
