@@ -1,5 +1,8 @@
 //! Domain-separated blake3 hashes.
 
+use std::sync::LazyLock;
+
+use blake3::hazmat::{ContextKey, HasherExt as _, hash_derive_key_context};
 use borsh::{BorshDeserialize, BorshSerialize};
 
 use crate::{encoding::encode, hex::text_form};
@@ -33,9 +36,36 @@ pub enum Domain {
     Validators,
     /// An agreement, whose hash is the contract's id.
     Agreement,
+    /// A signature with its key and what it signs.
+    Signature,
 }
 
+/// What the contexts' keys are: to derive one costs more than to hash a node of the state tree by it.
+static CONTEXT_KEYS: LazyLock<[ContextKey; Domain::ALL.len()]> =
+    LazyLock::new(|| Domain::ALL.map(|domain| hash_derive_key_context(domain.context())));
+
 impl Domain {
+    /// In the order of their declaration.
+    const ALL: [Self; 12] = [
+        Self::Genesis,
+        Self::Header,
+        Self::Transactions,
+        Self::Transaction,
+        Self::Record,
+        Self::Founding,
+        Self::StatePath,
+        Self::StateBranch,
+        Self::StateLeaf,
+        Self::Validators,
+        Self::Agreement,
+        Self::Signature,
+    ];
+
+    #[expect(clippy::as_conversions, reason = "an enum without fields has no other way to its number")]
+    fn hasher(self) -> blake3::Hasher {
+        blake3::Hasher::new_from_context_key(&CONTEXT_KEYS[self as usize])
+    }
+
     const fn context(self) -> &'static str {
         match self {
             Self::Genesis => "zos ledger 2026-11 genesis",
@@ -49,6 +79,7 @@ impl Domain {
             Self::StateLeaf => "zos ledger 2026-11 state leaf",
             Self::Validators => "zos ledger 2026-11 validators",
             Self::Agreement => "zos ledger 2026-11 agreement",
+            Self::Signature => "zos ledger 2026-11 signature",
         }
     }
 }
@@ -72,7 +103,17 @@ impl Hash {
     /// Hashes bytes within a domain.
     #[must_use]
     pub fn of_bytes(domain: Domain, bytes: &[u8]) -> Self {
-        Self(blake3::derive_key(domain.context(), bytes))
+        Self::of_parts(domain, &[bytes])
+    }
+
+    /// Hashes bytes that lie in several places, as if they were one.
+    #[must_use]
+    pub fn of_parts(domain: Domain, parts: &[&[u8]]) -> Self {
+        let mut hasher = domain.hasher();
+        for part in parts {
+            hasher.update(part);
+        }
+        Self(*hasher.finalize().as_bytes())
     }
 
     /// Hashes the canonical encoding of a value within a domain.
@@ -100,6 +141,15 @@ mod tests {
             Hash::of_bytes(Domain::Record, b"x"),
             Hash::of_bytes(Domain::Header, b"x")
         );
+    }
+
+    #[test]
+    fn a_hash_is_that_of_the_key_derivation_by_its_domains_context() {
+        for domain in Domain::ALL {
+            let expected = blake3::derive_key(domain.context(), b"bytes");
+            assert_eq!(Hash::of_bytes(domain, b"bytes"), Hash(expected), "{domain:?}");
+            assert_eq!(Hash::of_parts(domain, &[b"by", b"tes"]), Hash(expected), "{domain:?}");
+        }
     }
 
     #[test]

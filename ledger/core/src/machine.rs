@@ -14,10 +14,12 @@ mod people;
 mod refusal;
 mod session;
 mod settlement;
+mod signatures;
 
-pub use block::{BlockError, Head, PROTOCOL, apply_block, genesis_outcome, propose_block};
+pub use block::{BlockError, Head, PROTOCOL, Proposal, apply_block, genesis_outcome, propose_block};
 pub use refusal::Refusal;
 pub use session::{Fault, Outcome, Session};
+pub use signatures::check_signatures;
 
 #[cfg(test)]
 mod tests;

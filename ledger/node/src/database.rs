@@ -337,7 +337,8 @@ pub(crate) mod tests {
         Header, PublicKey, SigningKey, Tokens, Validator, ValidatorSet,
         body::{Entity, Keys},
         genesis::{GenesisEntity, Issuance},
-        machine::{apply_block, propose_block},
+        machine::propose_block,
+        signatures::Signatures,
         store::Store,
         text::Text,
     };
@@ -384,8 +385,9 @@ pub(crate) mod tests {
         let (block, certificate, outcome) = {
             let snapshot = database.snapshot().unwrap();
             let head = snapshot.head().unwrap();
-            let (block, _) = propose_block(&snapshot, database.genesis(), &head, key(), now, &[]).unwrap();
-            let outcome = apply_block(&snapshot, database.genesis(), &head, &block).unwrap();
+            let state = (&snapshot, &Signatures::default());
+            let made = propose_block(state, database.genesis(), &head, key(), now, &[]).unwrap();
+            let (block, outcome) = (made.block, made.outcome);
             let certificate = Certificate {
                 height: block.header.height,
                 round: 0,

@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 mod book;
+mod checked;
 mod clock;
 mod database;
 pub mod engine;

@@ -3,9 +3,9 @@
 //! They cost nothing, so whoever wants can fill the room and the blocks. What a contract that runs needs in time has room
 //! and comes into a block whatever else waits; identities, which everybody can make without end, come last.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use ledger::{Block, Hash, Id, Operation, SignedTransaction, Transaction};
+use ledger::{Block, Hash, Id, Operation, SignedTransaction};
 
 /// Most transactions that wait.
 pub(crate) const MAX_WAITING: usize = 10_000;
@@ -64,8 +64,11 @@ pub(crate) enum Full {
 /// Transactions that wait for a block, in the order in which they came.
 #[derive(Debug, Default)]
 pub(crate) struct Mempool {
-    waiting: VecDeque<(Hash, SignedTransaction)>,
-    by_author: BTreeMap<Id, usize>,
+    /// By the number of their arrival.
+    waiting: BTreeMap<u64, SignedTransaction>,
+    arrivals: u64,
+    by_hash: HashMap<Hash, u64>,
+    by_author: HashMap<Id, BTreeSet<u64>>,
     /// What was passed on again since the last block.
     passed_again: BTreeSet<Hash>,
 }
@@ -73,38 +76,29 @@ pub(crate) struct Mempool {
 impl Mempool {
     /// Whether this transaction waits.
     pub(crate) fn contains(&self, hash: Hash) -> bool {
-        self.waiting.iter().any(|(waiting, _)| *waiting == hash)
+        self.by_hash.contains_key(&hash)
     }
 
     /// What waits: authors with a duty first, those that the chain does not know yet last, otherwise in order. The
     /// transactions of one author stay together in theirs.
     pub(crate) fn waiting(&self) -> Vec<SignedTransaction> {
-        let mut ranks: BTreeMap<Id, Class> = BTreeMap::new();
-        for (_, transaction) in &self.waiting {
+        let mut ranks: HashMap<Id, Class> = HashMap::new();
+        for transaction in self.waiting.values() {
             let class = Class::of(&transaction.transaction.operation);
             let rank = ranks.entry(transaction.transaction.author).or_insert(class);
             if class == Class::Duty {
                 *rank = class;
             }
         }
-        let mut waiting: Vec<SignedTransaction> = self
-            .waiting
-            .iter()
-            .map(|(_, transaction)| transaction.clone())
-            .collect();
+        let mut waiting: Vec<SignedTransaction> = self.waiting.values().cloned().collect();
         waiting.sort_by_key(|transaction| ranks.get(&transaction.transaction.author).copied());
         waiting
     }
 
     /// What waits of one author, in order.
-    pub(crate) fn of(&self, author: Id) -> Vec<SignedTransaction> {
-        let of_author = |transaction: &&SignedTransaction| transaction.transaction.author == author;
-        self.waiting
-            .iter()
-            .map(|(_, transaction)| transaction)
-            .filter(of_author)
-            .cloned()
-            .collect()
+    pub(crate) fn of(&self, author: Id) -> impl Iterator<Item = &SignedTransaction> {
+        let arrivals = self.by_author.get(&author).into_iter().flatten();
+        arrivals.filter_map(|arrival| self.waiting.get(arrival))
     }
 
     /// Whether another transaction of its author may wait.
@@ -129,7 +123,7 @@ impl Mempool {
 
     /// How many transactions of an author wait.
     pub(crate) fn waits_of(&self, author: Id) -> usize {
-        self.by_author.get(&author).copied().unwrap_or(0)
+        self.by_author.get(&author).map_or(0, BTreeSet::len)
     }
 
     /// Lets a transaction wait, which was checked to follow those of its author that wait.
@@ -138,9 +132,12 @@ impl Mempool {
     /// [`Full`] when there is no room.
     pub(crate) fn push(&mut self, transaction: SignedTransaction) -> Result<(), Full> {
         self.room(&transaction)?;
+        let arrival = self.arrivals;
+        self.arrivals += 1;
+        self.by_hash.insert(transaction.hash(), arrival);
         let author = transaction.transaction.author;
-        *self.by_author.entry(author).or_default() += 1;
-        self.waiting.push_back((transaction.hash(), transaction));
+        self.by_author.entry(author).or_default().insert(arrival);
+        self.waiting.insert(arrival, transaction);
         Ok(())
     }
 
@@ -152,29 +149,43 @@ impl Mempool {
     /// Forgets what a block has made void: what waits of its authors with nonces that they have used.
     pub(crate) fn committed(&mut self, block: &Block) {
         self.passed_again.clear();
-        let mut used: BTreeMap<Id, u64> = BTreeMap::new();
+        let mut used: HashMap<Id, u64> = HashMap::new();
         for signed in &block.transactions {
             let highest = used.entry(signed.transaction.author).or_default();
             *highest = (*highest).max(signed.transaction.nonce);
         }
-        if !used.is_empty() {
-            self.keep(|_, transaction| {
-                used.get(&transaction.author)
-                    .is_none_or(|used| transaction.nonce > *used)
-            });
+        for (author, used) in used {
+            let of_author = self.by_author.get(&author).into_iter().flatten();
+            let is_void = |arrival: &&u64| {
+                let waits = self.waiting.get(arrival);
+                waits.is_some_and(|waits| waits.transaction.nonce <= used)
+            };
+            for arrival in Vec::from_iter(of_author.filter(is_void).copied()) {
+                self.forget(arrival);
+            }
         }
     }
 
     /// Forgets transactions that are refused.
     pub(crate) fn remove(&mut self, hashes: &[Hash]) {
-        self.keep(|hash, _| !hashes.contains(&hash));
+        for hash in hashes {
+            if let Some(arrival) = self.by_hash.get(hash).copied() {
+                self.forget(arrival);
+            }
+        }
     }
 
-    fn keep(&mut self, stays: impl Fn(Hash, &Transaction) -> bool) {
-        self.waiting.retain(|(hash, signed)| stays(*hash, &signed.transaction));
-        self.by_author.clear();
-        for (_, transaction) in &self.waiting {
-            *self.by_author.entry(transaction.transaction.author).or_default() += 1;
+    fn forget(&mut self, arrival: u64) {
+        let Some(transaction) = self.waiting.remove(&arrival) else {
+            return;
+        };
+        self.by_hash.remove(&transaction.hash());
+        let author = transaction.transaction.author;
+        if let Some(arrivals) = self.by_author.get_mut(&author) {
+            arrivals.remove(&arrival);
+            if arrivals.is_empty() {
+                self.by_author.remove(&author);
+            }
         }
     }
 }
@@ -279,7 +290,7 @@ mod tests {
         pool.push(transaction(2, 0)).unwrap();
         pool.remove(&[transaction(1, 0).hash()]);
         pool.push(transaction(1, 64)).unwrap();
-        assert_eq!(pool.of(transaction(2, 0).transaction.author).len(), 1);
+        assert_eq!(pool.of(transaction(2, 0).transaction.author).count(), 1);
         assert!(!pool.contains(transaction(1, 0).hash()));
     }
 }

@@ -3,18 +3,19 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ledger::{
-    Block, Certificate, CertifiedHeader, Genesis, Hash, Height, Id, PublicKey, Refusal, SignedTransaction,
+    Block, Certificate, CertifiedHeader, Genesis, Hash, Height, Id, PublicKey, Refusal, Signatures, SignedTransaction,
     ValidatorSet,
     body::Blob,
     consensus::CertificateError,
     encoding::{MAX_BLOCK, MAX_TRANSACTION, decode, encode},
-    machine::{BlockError, Fault, Session, apply_block, propose_block},
+    machine::{BlockError, Fault, Outcome, Proposal, Session, apply_block, propose_block},
 };
 use tokio::sync::watch;
 use tracing::{debug, info};
 
 use crate::{
     Clock,
+    checked::Checked,
     database::{Database, DatabaseError, Snapshot},
     mempool::Mempool,
 };
@@ -85,6 +86,8 @@ pub struct Ledger {
     key: PublicKey,
     clock: Clock,
     waiting: Mutex<Mempool>,
+    signatures: Signatures,
+    checked: Mutex<Checked>,
     /// After the database, so that its end says that the database is closed.
     heads: watch::Sender<Option<CertifiedHeader>>,
     validators: watch::Sender<ValidatorSet>,
@@ -105,6 +108,8 @@ impl Ledger {
             key,
             clock,
             waiting: Mutex::default(),
+            signatures: Signatures::default(),
+            checked: Mutex::default(),
             heads,
             validators,
         })
@@ -141,6 +146,10 @@ impl Ledger {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn checked(&self) -> MutexGuard<'_, Checked> {
+        self.checked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Checks a transaction against the state and its author's transactions that wait, and lets it wait for a block.
     ///
     /// # Errors
@@ -151,29 +160,22 @@ impl Ledger {
             let reason = format!("transaction has {size} bytes, at most {MAX_TRANSACTION} are allowed");
             return Ok(Submission::Refused(Refusal::Invalid(reason)));
         }
+        if let Some(known) = self.known(&transaction) {
+            return Ok(known);
+        }
+        // What costs little is checked first: whoever signs nothing makes nobody replay what waits.
+        if let Some(refused) = self.forged(&transaction)? {
+            return Ok(refused);
+        }
         let mut waiting = self.waiting();
         if waiting.contains(transaction.hash()) {
             return Ok(Submission::Waits);
         }
-        // What costs little is checked first: whoever signs nothing makes nobody replay what waits.
-        let author = transaction.transaction.author;
-        if let Err(full) = waiting.room(&transaction) {
-            return Ok(Submission::Full(full.to_string()));
-        }
         let snapshot = self.database.snapshot()?;
-        let head = snapshot.head()?;
-        let time = self.clock.now().max(head.time.plus(1));
-        let mut session = Session::new(&snapshot, self.genesis().hash(), head.height + 1, time);
-        match session.check_signature(&transaction) {
-            Ok(()) => {}
-            // One that waits may make its author known.
-            Err(Fault::Refused(Refusal::UnknownAuthor(_))) if waiting.waits_of(author) > 0 => {}
-            Err(Fault::Refused(refusal)) => return Ok(Submission::Refused(refusal)),
-            Err(Fault::Store(error)) => return Err(DatabaseError::Other(error.to_string())),
-        }
-        for earlier in waiting.of(author) {
+        let mut session = self.session(&snapshot)?;
+        for earlier in waiting.of(transaction.transaction.author) {
             // What no longer holds is left out of the next block; the nonce of this one then says so.
-            if let Err(Fault::Store(error)) = session.apply(&earlier) {
+            if let Err(Fault::Store(error)) = session.apply(earlier) {
                 return Err(DatabaseError::Other(error.to_string()));
             }
         }
@@ -185,6 +187,36 @@ impl Ledger {
         Ok(waiting
             .push(transaction)
             .map_or_else(|full| Submission::Full(full.to_string()), |()| Submission::Taken))
+    }
+
+    /// What becomes of a transaction that waits already, or for which there is no room.
+    fn known(&self, transaction: &SignedTransaction) -> Option<Submission> {
+        let waiting = self.waiting();
+        if waiting.contains(transaction.hash()) {
+            return Some(Submission::Waits);
+        }
+        let full = waiting.room(transaction).err()?;
+        Some(Submission::Full(full.to_string()))
+    }
+
+    /// What becomes of a transaction that its author did not sign. Others are not kept waiting while this is checked.
+    fn forged(&self, transaction: &SignedTransaction) -> Result<Option<Submission>, DatabaseError> {
+        let snapshot = self.database.snapshot()?;
+        match self.session(&snapshot)?.check_signature(transaction) {
+            Ok(()) => Ok(None),
+            // One that waits may make its author known.
+            Err(Fault::Refused(Refusal::UnknownAuthor(author))) if self.waiting().waits_of(author) > 0 => Ok(None),
+            Err(Fault::Refused(refusal)) => Ok(Some(Submission::Refused(refusal))),
+            Err(Fault::Store(error)) => Err(DatabaseError::Other(error.to_string())),
+        }
+    }
+
+    /// The block that would come next, made now.
+    fn session<'a>(&'a self, snapshot: &'a Snapshot<'a>) -> Result<Session<'a, Snapshot<'a>>, DatabaseError> {
+        let head = snapshot.head()?;
+        let time = self.clock.now().max(head.time.plus(1));
+        let chain = self.genesis().hash();
+        Ok(Session::new(snapshot, &self.signatures, chain, head.height + 1, time))
     }
 
     /// Holds a sealed text that `peer` brings until the contract that names it has ended.
@@ -262,7 +294,13 @@ impl Ledger {
         let waiting = self.waiting().waiting();
         let snapshot = self.database.snapshot()?;
         let head = snapshot.head()?;
-        let (block, refused) = propose_block(&snapshot, self.genesis(), &head, self.key, self.clock.now(), &waiting)?;
+        let state = (&snapshot, &self.signatures);
+        let Proposal {
+            block,
+            outcome,
+            refused,
+        } = propose_block(state, self.genesis(), &head, self.key, self.clock.now(), &waiting)?;
+        self.checked().keep(block.header.id(), outcome);
         for (hash, refusal) in &refused {
             debug!(transaction = %hash, %refusal, "a waiting transaction no longer holds");
         }
@@ -281,9 +319,10 @@ impl Ledger {
         if ahead > MAX_AHEAD_MS {
             return Err(LedgerError::Ahead { height, ahead });
         }
-        let snapshot = self.database.snapshot()?;
-        apply_block(&snapshot, self.genesis(), &snapshot.head()?, &block)?;
-        Ok(block.header.id())
+        let outcome = self.outcome(&block)?;
+        let id = block.header.id();
+        self.checked().keep(id, outcome);
+        Ok(id)
     }
 
     /// Makes a decided block and its certificate durable, and announces it.
@@ -314,11 +353,16 @@ impl Ledger {
             .map_err(AdoptError::Certificate)
     }
 
+    /// What a block changes, which must be the next one.
+    fn outcome(&self, block: &Block) -> Result<Outcome, LedgerError> {
+        let snapshot = self.database.snapshot()?;
+        let state = (&snapshot, &self.signatures);
+        Ok(apply_block(state, self.genesis(), &snapshot.head()?, block)?)
+    }
+
     fn append(&self, block: Block, certificate: Certificate) -> Result<(), LedgerError> {
-        let outcome = {
-            let snapshot = self.database.snapshot()?;
-            apply_block(&snapshot, self.genesis(), &snapshot.head()?, &block)?
-        };
+        let checked = self.checked().take(&block);
+        let outcome = checked.map_or_else(|| self.outcome(&block), Ok)?;
         self.database.commit(&block, &certificate, &outcome)?;
         self.waiting().committed(&block);
         if !block.transactions.is_empty() {

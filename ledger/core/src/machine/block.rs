@@ -8,7 +8,8 @@ use crate::{
     genesis::{Genesis, Issuance},
     hash::Hash,
     key::PublicKey,
-    machine::{Fault, Outcome, Refusal, Session},
+    machine::{Fault, Outcome, Refusal, Session, check_signatures},
+    signatures::Signatures,
     store::{Store, StoreError},
     transaction::SignedTransaction,
     tree::TreeError,
@@ -111,7 +112,8 @@ pub enum BlockError {
 /// [`BlockError::Tree`] never in practice: an empty tree has nothing to read.
 pub fn genesis_outcome(genesis: &Genesis) -> Result<Outcome, BlockError> {
     let store = crate::store::MemoryStore::default();
-    let mut session = Session::new(&store, genesis.hash(), 0, genesis.time);
+    let signatures = Signatures::default();
+    let mut session = Session::new(&store, &signatures, genesis.hash(), 0, genesis.time);
     for founder in &genesis.entities {
         session
             .found(&founder.entity, founder.balance)
@@ -130,11 +132,12 @@ pub fn genesis_outcome(genesis: &Genesis) -> Result<Outcome, BlockError> {
 
 fn begin<'a, S: Store + ?Sized>(
     store: &'a S,
+    signatures: &'a Signatures,
     genesis: &Genesis,
     height: Height,
     time: Timestamp,
 ) -> Result<Session<'a, S>, BlockError> {
-    let mut session = Session::new(store, genesis.hash(), height, time);
+    let mut session = Session::new(store, signatures, genesis.hash(), height, time);
     session.begin_upgrade().map_err(BlockError::Store)?;
     let needed = session.protocol().map_err(BlockError::Store)?;
     if needed > PROTOCOL {
@@ -160,22 +163,33 @@ fn begin<'a, S: Store + ?Sized>(
     Ok(session)
 }
 
+/// A block that was made.
+#[derive(Debug)]
+pub struct Proposal {
+    /// The block.
+    pub block: Block,
+    /// What it changes.
+    pub outcome: Outcome,
+    /// What was refused and is left out, with the reason.
+    pub refused: Vec<(Hash, Refusal)>,
+}
+
 /// Makes the next block of `waiting` transactions, in their order. Those that are refused are left out and given back with
 /// the reason; those that no longer fit are neither.
 ///
 /// # Errors
 /// [`BlockError`] when the store fails.
 pub fn propose_block<S: Store + ?Sized>(
-    store: &S,
+    (store, signatures): (&S, &Signatures),
     genesis: &Genesis,
     head: &Head,
     proposer: PublicKey,
     now: Timestamp,
     waiting: &[SignedTransaction],
-) -> Result<(Block, Vec<(Hash, Refusal)>), BlockError> {
+) -> Result<Proposal, BlockError> {
     let height = head.height + 1;
     let time = now.max(head.time.plus(1));
-    let mut session = begin(store, genesis, height, time)?;
+    let mut session = begin(store, signatures, genesis, height, time)?;
     let mut transactions = Vec::new();
     let mut refused = Vec::new();
     let mut room = MAX_BLOCK - HEADER_BYTES;
@@ -205,7 +219,11 @@ pub fn propose_block<S: Store + ?Sized>(
         next_validators: outcome.validators().unwrap_or(&head.validators).hash(),
         proposer,
     };
-    Ok((Block { header, transactions }, refused))
+    Ok(Proposal {
+        block: Block { header, transactions },
+        outcome,
+        refused,
+    })
 }
 
 /// Checks that `block` is the next one after `head` and gives what it changes.
@@ -215,8 +233,8 @@ pub fn propose_block<S: Store + ?Sized>(
 ///
 /// # Errors
 /// [`BlockError`] names the first check that failed.
-pub fn apply_block<S: Store + ?Sized>(
-    store: &S,
+pub fn apply_block<S: Store + Sync + ?Sized>(
+    (store, signatures): (&S, &Signatures),
     genesis: &Genesis,
     head: &Head,
     block: &Block,
@@ -247,7 +265,8 @@ pub fn apply_block<S: Store + ?Sized>(
     if too_large || block.transactions.len() > MAX_TRANSACTIONS {
         return Err(BlockError::Size(height));
     }
-    let mut session = begin(store, genesis, height, header.time)?;
+    check_signatures((store, signatures), genesis.hash(), &block.transactions);
+    let mut session = begin(store, signatures, genesis, height, header.time)?;
     for (index, transaction) in block.transactions.iter().enumerate() {
         match session.apply(transaction) {
             Ok(()) => {}

@@ -60,7 +60,7 @@ pub(super) fn check_parties<S: Store + ?Sized>(
     ];
     for (role, id, signature) in parties {
         let key = session.require::<Entity>(id)?.keys.signing;
-        if !key.verifies(purpose, session.chain, signed, signature) {
+        if !session.verifies(key, purpose, signed, *signature) {
             return Err(Refusal::AgreementSignature(role.into()).into());
         }
     }

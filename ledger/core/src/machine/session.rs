@@ -2,13 +2,16 @@
 
 use std::collections::BTreeMap;
 
+use borsh::BorshSerialize;
+
 use crate::{
     body::{Account, Charter, Entity, Node},
     consensus::ValidatorSet,
     hash::Hash,
-    key::{PublicKey, Purpose},
-    machine::{Refusal, amendment, charter, contracts, farms, names, nodes, people, settlement},
+    key::{PublicKey, Purpose, Signature},
+    machine::{Refusal, amendment, charter, contracts, farms, names, nodes, people, settlement, signatures},
     record::{Body, BodyOf, Id, Kind, Record, RecordKey},
+    signatures::{Claim, Signatures},
     store::{Store, StoreError},
     transaction::{Operation, SignedTransaction},
     tree::{self, TreeError},
@@ -55,6 +58,7 @@ impl Outcome {
 #[derive(Debug)]
 pub struct Session<'a, S: Store + ?Sized> {
     pub(super) store: &'a S,
+    signatures: &'a Signatures,
     pub(super) chain: Hash,
     pub(super) height: Height,
     pub(super) time: Timestamp,
@@ -65,10 +69,11 @@ pub struct Session<'a, S: Store + ?Sized> {
 }
 
 impl<'a, S: Store + ?Sized> Session<'a, S> {
-    /// Begins a block on the store's state.
-    pub fn new(store: &'a S, chain: Hash, height: Height, time: Timestamp) -> Self {
+    /// Begins a block on the store's state. What was found valid in `signatures` is not checked again.
+    pub fn new(store: &'a S, signatures: &'a Signatures, chain: Hash, height: Height, time: Timestamp) -> Self {
         Self {
             store,
+            signatures,
             chain,
             height,
             time,
@@ -156,11 +161,23 @@ impl<'a, S: Store + ?Sized> Session<'a, S> {
     pub fn check_signature(&self, signed: &SignedTransaction) -> Result<(), Fault> {
         let transaction = &signed.transaction;
         let key = self.author_key(transaction.author, &transaction.operation)?;
-        if key.verifies(Purpose::Transaction, self.chain, transaction, &signed.signature) {
+        if self.verifies(key, Purpose::Transaction, transaction, signed.signature) {
             Ok(())
         } else {
             Err(Refusal::BadSignature.into())
         }
+    }
+
+    /// Whether `signature` is the key's over `value`, for this purpose and chain.
+    pub(super) fn verifies(
+        &self,
+        key: PublicKey,
+        purpose: Purpose,
+        value: &impl BorshSerialize,
+        signature: Signature,
+    ) -> bool {
+        let claim = Claim::new(key, (purpose, self.chain), value, signature);
+        self.signatures.verify(&claim)
     }
 
     fn try_apply(&mut self, signed: &SignedTransaction) -> Result<(), Fault> {
@@ -229,11 +246,7 @@ impl<'a, S: Store + ?Sized> Session<'a, S> {
 
     /// The key that must have signed: of the record that is being made, or of the author's latest record.
     fn author_key(&self, author: Id, operation: &Operation) -> Result<PublicKey, Fault> {
-        let founded = match operation {
-            Operation::CreateEntity(entity) => Some((entity.founding_id(), entity.keys.signing)),
-            Operation::JoinNode(join) => Some((Node::founding_id(&join.keys), join.keys.signing)),
-            _ => None,
-        };
+        let founded = signatures::founded(operation);
         if let Some((expected, key)) = founded {
             return if expected == author {
                 Ok(key)

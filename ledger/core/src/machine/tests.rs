@@ -23,6 +23,7 @@ use crate::{
     key::SigningKey,
     light::{LightClient, LightError, RecordProof, verify_history},
     record::{Body, BodyOf, Id, Kind, Record, RecordKey},
+    signatures::Signatures,
     store::MemoryStore,
     text::Text,
     transaction::{Join, Operation, SignedTransaction, Step, Transaction},
@@ -208,12 +209,14 @@ impl World {
         self.now += 1_000;
         let now = Timestamp::from_millis(self.now);
         let proposer = self.head.validators.validators()[0].key;
-        let (block, refused) =
-            propose_block(&self.store, &self.genesis, &self.head, proposer, now, transactions).unwrap();
-        let outcome = apply_block(&self.store, &self.genesis, &self.head, &block).unwrap();
+        let state = (&self.store, &Signatures::default());
+        let Proposal { block, refused, .. } =
+            propose_block(state, &self.genesis, &self.head, proposer, now, transactions).unwrap();
+        let outcome = apply_block((&self.store, &Signatures::default()), &self.genesis, &self.head, &block).unwrap();
         let taken = &block.transactions;
-        let (without_refused, _) = propose_block(&self.store, &self.genesis, &self.head, proposer, now, taken).unwrap();
-        assert_eq!(block, without_refused, "a refused transaction has changed something");
+        let again = propose_block(state, &self.genesis, &self.head, proposer, now, taken).unwrap();
+        assert_eq!(block, again.block, "a refused transaction has changed something");
+        assert_eq!(outcome, again.outcome, "who proposes and who checks differ");
         self.head = self.head.after(&block.header, &outcome);
         self.sets
             .insert(self.head.validators.hash(), self.head.validators.clone());

@@ -14,8 +14,11 @@ fn a_block_with_a_wrong_field_or_transaction_is_refused() {
             amount: Tokens::from_micro(5),
         },
     );
-    let (block, _) = propose_block(&world.store, &world.genesis, &world.head, proposer, now, &[transfer]).unwrap();
-    let apply = |block: &Block| apply_block(&world.store, &world.genesis, &world.head, block).map(|_| ());
+    let signatures = Signatures::default();
+    let state = (&world.store, &signatures);
+    let made = propose_block(state, &world.genesis, &world.head, proposer, now, &[transfer]).unwrap();
+    let block = made.block;
+    let apply = |block: &Block| apply_block(state, &world.genesis, &world.head, block).map(|_| ());
     apply(&block).unwrap();
     type Alter = fn(&mut crate::Header);
     let cases: Vec<(&str, Alter)> = vec![

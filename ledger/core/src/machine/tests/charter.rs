@@ -196,7 +196,8 @@ fn an_upgrade_begins_at_its_height_and_stops_a_program_that_does_not_have_it() {
     assert_eq!(world.head.height + 1, from);
     let now = Timestamp::from_millis(world.now + 1_000);
     let proposer = key(VALIDATOR).public();
-    let stopped = propose_block(&world.store, &world.genesis, &world.head, proposer, now, &[]);
+    let state = (&world.store, &Signatures::default());
+    let stopped = propose_block(state, &world.genesis, &world.head, proposer, now, &[]);
     let needed = PROTOCOL + 1;
     assert!(
         matches!(stopped, Err(BlockError::Protocol { height, needed: n }) if (height, n) == (from, needed)),
