@@ -61,7 +61,10 @@ impl Domain {
         Self::Signature,
     ];
 
-    #[expect(clippy::as_conversions, reason = "an enum without fields has no other way to its number")]
+    #[expect(
+        clippy::as_conversions,
+        reason = "an enum without fields has no other way to its number"
+    )]
     fn hasher(self) -> blake3::Hasher {
         blake3::Hasher::new_from_context_key(&CONTEXT_KEYS[self as usize])
     }

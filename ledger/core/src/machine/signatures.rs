@@ -19,7 +19,9 @@ pub fn check_signatures<S: Store + Sync + ?Sized>(
     chain: Hash,
     transactions: &[SignedTransaction],
 ) {
-    let founded = transactions.iter().filter_map(|signed| founded(&signed.transaction.operation));
+    let founded = transactions
+        .iter()
+        .filter_map(|signed| founded(&signed.transaction.operation));
     let keys = Keys {
         store,
         founded: founded.collect(),
