@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: figures of speed and size.
 
 mod boot;
+mod ledger;
 mod size;
 
 use std::fmt;
@@ -27,6 +28,8 @@ pub(crate) struct Arguments {
 enum Bench {
     /// From the kernel's start to a node that is ready, and the stages of the demo.
     Boot(boot::Arguments),
+    /// The chain: its speed, its proofs, what it takes of memory and disk with a million contracts.
+    Ledger(ledger::Arguments),
     /// Bytes of the release image and of each program.
     Size,
 }
@@ -38,9 +41,25 @@ struct Figure {
     figure: String,
     value: Value,
     unit: &'static str,
-    /// The most that it may be, where there is a limit.
+    /// What it should be, where there is a limit.
     #[serde(skip)]
-    goal: Option<Value>,
+    goal: Option<Goal>,
+}
+
+/// What a figure should be.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Goal {
+    AtMost(Value),
+    AtLeast(Value),
+}
+
+impl fmt::Display for Goal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AtMost(value) => write!(f, "at most {value}"),
+            Self::AtLeast(value) => write!(f, "at least {value}"),
+        }
+    }
 }
 
 /// What was measured.
@@ -48,13 +67,28 @@ struct Figure {
 #[serde(untagged)]
 enum Value {
     Count(u64),
-    /// Seconds, to the thousandth.
-    Time(f64),
+    /// A ratio, or a time or a rate in the figure's unit, to the thousandth.
+    Real(f64),
 }
 
 impl Value {
     fn time(time: Duration) -> Self {
-        Self::Time((time.as_secs_f64() * 1000.0).round() / 1000.0)
+        Self::real(time.as_secs_f64())
+    }
+
+    /// A number of whole things.
+    #[expect(
+        clippy::as_conversions,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "no other way; counts are not that large"
+    )]
+    fn count(value: f64) -> Self {
+        Self::Count(value.max(0.0).round() as u64)
+    }
+
+    fn real(value: f64) -> Self {
+        Self::Real((value * 1000.0).round() / 1000.0)
     }
 }
 
@@ -62,7 +96,7 @@ impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Count(count) => count.fmt(f),
-            Self::Time(seconds) => format!("{seconds:.3}").fmt(f),
+            Self::Real(value) => format!("{value:.3}").fmt(f),
         }
     }
 }
@@ -81,19 +115,18 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     };
     match &arguments.bench {
         Some(Bench::Boot(options)) => show(boot::measure(workspace, options)?),
+        Some(Bench::Ledger(options)) => show(ledger::measure(workspace, options)?),
         Some(Bench::Size) => show(size::measure(workspace)?),
         None => {
             show(size::measure(workspace)?)?;
-            show(boot::measure(workspace, &boot::Arguments::default())?)
+            show(boot::measure(workspace, &boot::Arguments::default())?)?;
+            show(ledger::measure(workspace, &ledger::Arguments::default())?)
         }
     }
 }
 
 fn row(figure: &Figure) -> String {
-    let goal = figure
-        .goal
-        .map(|goal| format!("  (at most {goal})"))
-        .unwrap_or_default();
+    let goal = figure.goal.map(|goal| format!("  ({goal})")).unwrap_or_default();
     format!(
         "{:<8} {:<28} {:>14} {}{goal}",
         figure.bench, figure.figure, figure.value, figure.unit
@@ -111,7 +144,7 @@ mod tests {
             figure: "iso_bytes".into(),
             value: Value::Count(7),
             unit: "B",
-            goal: Some(Value::Count(80_000_000)),
+            goal: Some(Goal::AtMost(Value::Count(80_000_000))),
         };
         let line = serde_json::to_string(&figure).unwrap();
         assert_eq!(line, r#"{"bench":"size","figure":"iso_bytes","value":7,"unit":"B"}"#);

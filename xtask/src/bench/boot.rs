@@ -16,12 +16,12 @@ use image::{Flavour, Profile};
 use node_api::milestone;
 use qemu_tests::{Acceleration, Bus, Config, Disk, Machine, OnReset, boot_directly};
 
-use super::{Figure, Value};
+use super::{Figure, Goal, Value};
 use crate::workspace::Workspace;
 use crate::{iso, run, run_directory};
 
 /// The most that userland may take to be ready, in seconds.
-const READY_GOAL: Value = Value::Time(0.8);
+const READY_GOAL: Goal = Goal::AtMost(Value::Real(0.8));
 /// Size of the node's disk in bytes.
 const DISK: u64 = 1 << 30;
 /// For a boot without a clock that counts, and for one with it, which is some times slower.
@@ -102,7 +102,7 @@ fn counted(iso: &Path, directory: &Path) -> Result<Vec<Figure>> {
     ])
 }
 
-fn figure(name: &str, time: Duration, goal: Option<Value>) -> Figure {
+fn figure(name: &str, time: Duration, goal: Option<Goal>) -> Figure {
     Figure {
         bench: "boot",
         figure: name.to_owned(),
@@ -152,9 +152,9 @@ mod tests {
         assert_eq!(
             shown,
             [
-                ("wall_chain_up_s", Value::Time(2.0)),
-                ("wall_counter_offer_s", Value::Time(8.0)),
-                ("wall_all_stages_s", Value::Time(10.0)),
+                ("wall_chain_up_s", Value::Real(2.0)),
+                ("wall_counter_offer_s", Value::Real(8.0)),
+                ("wall_all_stages_s", Value::Real(10.0)),
             ]
         );
         assert_eq!(medians(&[]), []);

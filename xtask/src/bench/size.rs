@@ -10,16 +10,16 @@ use anyhow::{Context, Result};
 use image::{Flavour, Profile};
 use qemu_tests::grid::{App, Grid, NodeOptions, Programs, Terms};
 
-use super::{Figure, Value};
+use super::{Figure, Goal, Value};
 use crate::workspace::Workspace;
 use crate::{build, iso, run_directory};
 
 /// The most that the ISO may be, in bytes, with all drivers.
-const ISO_GOAL: Value = Value::Count(80_000_000);
+const ISO_GOAL: Goal = Goal::AtMost(Value::Count(80_000_000));
 /// The most that PID 1, the agent, and a monitor beyond its guest's memory may hold, in bytes.
-const INIT_GOAL: Value = Value::Count(4 << 20);
-const AGENT_GOAL: Value = Value::Count(48 << 20);
-const MONITOR_GOAL: Value = Value::Count(6 << 20);
+const INIT_GOAL: Goal = Goal::AtMost(Value::Count(4 << 20));
+const AGENT_GOAL: Goal = Goal::AtMost(Value::Count(48 << 20));
+const MONITOR_GOAL: Goal = Goal::AtMost(Value::Count(6 << 20));
 /// Digits that tell one contract of the node from another.
 const SHOWN: usize = 8;
 /// Periods that the workload is paid for: an hour and more.
@@ -74,14 +74,14 @@ fn memory(workspace: &Workspace) -> Result<Vec<Figure>> {
     ])
 }
 
-fn weight(name: &str, path: &Path, goal: Option<Value>) -> Result<Figure> {
+fn weight(name: &str, path: &Path, goal: Option<Goal>) -> Result<Figure> {
     let value = fs::metadata(path)
         .with_context(|| format!("weigh {}", path.display()))?
         .len();
     Ok(figure(name, value, goal))
 }
 
-fn figure(name: &str, value: u64, goal: Option<Value>) -> Figure {
+fn figure(name: &str, value: u64, goal: Option<Goal>) -> Figure {
     Figure {
         bench: "size",
         figure: name.to_owned(),

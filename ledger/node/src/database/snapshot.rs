@@ -1,8 +1,10 @@
 //! Reading the state after one block, unchanged by later ones.
 
+use std::{fmt, sync::OnceLock};
+
 use super::{
-    BLOCKS, CERTIFICATES, DUE, DatabaseError, GENESIS, HANDOVERS, HEADERS, LATEST, META, NODES, Result, VERSIONS,
-    latest_key, record_from, sealed,
+    BLOCKS, Bytes, CERTIFICATES, DUE, DatabaseError, GENESIS, HANDOVERS, HEADERS, LATEST, META, NODES, Result,
+    VERSIONS, latest_key, record_from, sealed,
 };
 use ledger::{
     Block, Certificate, CertifiedHeader, Genesis, Hash, Header, Height, Id, Kind, Record, RecordKey, Timestamp,
@@ -14,17 +16,51 @@ use ledger::{
     store::{Store, StoreError},
     tree::Node,
 };
+use redb::TableDefinition;
 
 /// The state after one block.
 #[derive(Debug)]
 pub struct Snapshot<'a> {
     pub(super) redb: redb::ReadTransaction,
     genesis: &'a Genesis,
+    latest: Opened,
+    versions: Opened,
+    nodes: Opened,
+}
+
+/// A table that is opened with its first read. To look one up by its name takes longer than to read of it.
+#[derive(Default)]
+struct Opened(OnceLock<redb::ReadOnlyTable<Bytes, Bytes>>);
+
+impl Opened {
+    fn of(
+        &self,
+        redb: &redb::ReadTransaction,
+        definition: TableDefinition<'_, Bytes, Bytes>,
+    ) -> Result<&redb::ReadOnlyTable<Bytes, Bytes>> {
+        if let Some(table) = self.0.get() {
+            return Ok(table);
+        }
+        let table = redb.open_table(definition)?;
+        Ok(self.0.get_or_init(|| table))
+    }
+}
+
+impl fmt::Debug for Opened {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.get().is_some() { "open" } else { "not open" })
+    }
 }
 
 impl<'a> Snapshot<'a> {
-    pub(super) const fn new(redb: redb::ReadTransaction, genesis: &'a Genesis) -> Self {
-        Self { redb, genesis }
+    pub(super) fn new(redb: redb::ReadTransaction, genesis: &'a Genesis) -> Self {
+        Self {
+            redb,
+            genesis,
+            latest: Opened::default(),
+            versions: Opened::default(),
+            nodes: Opened::default(),
+        }
     }
 
     /// Height of the last block.
@@ -146,7 +182,7 @@ impl<'a> Snapshot<'a> {
     /// # Errors
     /// [`DatabaseError`] when the file cannot be read.
     pub fn version(&self, hash: Hash) -> Result<Option<Record>> {
-        let table = self.redb.open_table(VERSIONS)?;
+        let table = self.versions.of(&self.redb, VERSIONS)?;
         let bytes = table.get(hash.as_bytes().as_slice())?;
         bytes.map(|bytes| record_from(bytes.value())).transpose()
     }
@@ -156,7 +192,7 @@ impl<'a> Snapshot<'a> {
     /// # Errors
     /// [`DatabaseError`] when the file cannot be read.
     pub fn latest_version(&self, key: &RecordKey) -> Result<Option<Record>> {
-        let table = self.redb.open_table(LATEST)?;
+        let table = self.latest.of(&self.redb, LATEST)?;
         let Some(hash) = table.get(latest_key(key).as_slice())? else {
             return Ok(None);
         };
@@ -175,7 +211,7 @@ impl<'a> Snapshot<'a> {
     }
 
     fn tree_node(&self, hash: &Hash) -> Result<Option<Node>> {
-        let table = self.redb.open_table(NODES)?;
+        let table = self.nodes.of(&self.redb, NODES)?;
         let bytes = table.get(hash.as_bytes().as_slice())?;
         bytes
             .map(|bytes| decode(bytes.value(), MAX_RECORD).map_err(|_| DatabaseError::Damaged("tree node")))
