@@ -28,6 +28,9 @@ const UNDER_WAY: usize = 16;
 const LINKS: usize = 16;
 const PAYER: u8 = 9;
 
+/// Transactions that are signed ahead, for each second: more than any of these machines takes.
+const MOST_PER_SECOND: usize = 30_000;
+
 /// What was measured.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Throughput {
@@ -57,7 +60,7 @@ struct Ledger {
 /// # Errors
 /// When a validator refuses what it should take, or does not answer.
 pub async fn measure(network: &Network, duration: Duration) -> Result<Throughput> {
-    let most = usize::try_from(duration.as_millis())? * 10;
+    let most = usize::try_from(duration.as_secs())? * MOST_PER_SECOND;
     let transactions = signed(network.chain, most / PAYERS);
     let book = Arc::new(Mutex::new(Ledger::default()));
     let (stop, stopped) = watch::channel(());

@@ -15,8 +15,8 @@ use sha2::{Digest as _, Sha512};
 
 /// The order of the base point, little-endian: a scalar and this added are the same scalar, encoded twice.
 const ORDER: [u8; 32] = [
-    0xed, 0xd3, 0xf5, 0x5c, 0x1a, 0x63, 0x12, 0x58, 0xd6, 0x9c, 0xf7, 0xa2, 0xde, 0xf9, 0xde, 0x14, 0, 0, 0, 0, 0, 0, 0,
-    0, 0, 0, 0, 0, 0, 0, 0, 0x10,
+    0xed, 0xd3, 0xf5, 0x5c, 0x1a, 0x63, 0x12, 0x58, 0xd6, 0x9c, 0xf7, 0xa2, 0xde, 0xf9, 0xde, 0x14, 0, 0, 0, 0, 0, 0,
+    0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10,
 ];
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,11 +78,20 @@ fn plain(value: u64) -> Scalar {
 fn vectors() -> Vec<Vector> {
     let (secret, nonce) = (plain(1_234_567), plain(7_654_321));
     let torsion = EIGHT_TORSION[1];
-    let (a, r) = (shifted(secret, EdwardsPoint::default()), ED25519_BASEPOINT_POINT * nonce);
+    let (a, r) = (
+        shifted(secret, EdwardsPoint::default()),
+        ED25519_BASEPOINT_POINT * nonce,
+    );
     let (key, commitment) = (a.compress().to_bytes(), r.compress().to_bytes());
     let ordinary = message(|_, _| true, &commitment, &key);
     let s = nonce + challenge(&commitment, &key, &ordinary) * secret;
-    let mut all = vec![vector("an ordinary signature", key, &ordinary, (commitment, s.to_bytes()), true)];
+    let mut all = vec![vector(
+        "an ordinary signature",
+        key,
+        &ordinary,
+        (commitment, s.to_bytes()),
+        true,
+    )];
 
     let mut twice = s.to_bytes();
     let mut carry = 0;
@@ -91,7 +100,13 @@ fn vectors() -> Vec<Vector> {
         *byte = sum.to_le_bytes()[0];
         carry = sum >> 8;
     }
-    all.push(vector("a scalar above the order", key, &ordinary, (commitment, twice), false));
+    all.push(vector(
+        "a scalar above the order",
+        key,
+        &ordinary,
+        (commitment, twice),
+        false,
+    ));
 
     for (number, small) in EIGHT_TORSION.iter().enumerate() {
         // For a message whose challenge undoes the key, the equation without a cofactor holds.
@@ -141,7 +156,11 @@ fn the_predicate_is_strict_where_verifiers_disagree() {
         std::fs::write(path(), text + "\n").unwrap();
     }
     let written: Vec<Vector> = serde_json::from_slice(&std::fs::read(path()).unwrap()).unwrap();
-    assert_eq!(written, vectors(), "docs/format/ed25519.json is not what this test makes");
+    assert_eq!(
+        written,
+        vectors(),
+        "docs/format/ed25519.json is not what this test makes"
+    );
     for vector in written {
         let key = PublicKey::from_bytes(bytes(&vector.key));
         let signature = Signature::from_bytes(bytes(&vector.signature));
@@ -149,6 +168,11 @@ fn the_predicate_is_strict_where_verifiers_disagree() {
         let message: Vec<u8> = digits
             .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap())
             .collect();
-        assert_eq!(key.verifies_bytes(&message, &signature), vector.valid, "{}", vector.name);
+        assert_eq!(
+            key.verifies_bytes(&message, &signature),
+            vector.valid,
+            "{}",
+            vector.name
+        );
     }
 }
