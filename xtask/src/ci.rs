@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 
 use crate::workspace::Workspace;
-use crate::{console, process, test};
+use crate::{console, fuzz, process, test};
 
 /// Options of the command.
 #[derive(Debug, clap::Args)]
@@ -17,6 +17,8 @@ pub(crate) struct Arguments {
 pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     console::step("format");
     process::run(workspace.cargo().args(["fmt", "--all", "--check"])).context("run `cargo fmt --all`")?;
+    let of_fuzz = ["fmt", "--manifest-path", "fuzz/Cargo.toml", "--check"];
+    process::run(workspace.cargo().args(of_fuzz)).context("run `cargo fmt --manifest-path fuzz/Cargo.toml`")?;
     console::step("lints");
     let lints = [
         "clippy",
@@ -48,6 +50,8 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
             .env("RUSTDOCFLAGS", "--deny warnings"),
     )
     .context("documentation")?;
+    console::step("fuzzing");
+    fuzz::run(workspace, &fuzz::Arguments::ci()).context("fuzzing")?;
     console::step("tests");
     test::run(
         workspace,

@@ -10,6 +10,7 @@ mod ci;
 mod console;
 mod demo_image;
 mod devnet;
+mod fuzz;
 mod image_command;
 mod interrupt;
 mod iso;
@@ -56,6 +57,8 @@ enum Command {
     Test(test::Arguments),
     /// Do what CI does: format, lints, licences, documentation, tests.
     Ci(ci::Arguments),
+    /// Try inputs that nobody thought of on whatever reads what others wrote.
+    Fuzz(fuzz::Arguments),
     /// Measure speed and size.
     Bench(bench::Arguments),
 }
@@ -83,6 +86,7 @@ fn perform(command: Command) -> Result<()> {
         Command::Devnet(arguments) => devnet::run(&workspace, &arguments),
         Command::Test(arguments) => test::run(&workspace, &arguments),
         Command::Ci(arguments) => ci::run(&workspace, &arguments),
+        Command::Fuzz(arguments) => fuzz::run(&workspace, &arguments),
         Command::Bench(arguments) => bench::run(&workspace, &arguments),
     }
 }

@@ -34,6 +34,11 @@ impl Workspace {
         })
     }
 
+    /// The workspace itself.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// Cargo's directory for what it builds.
     pub(crate) fn target(&self) -> &Path {
         &self.target
