@@ -5,11 +5,11 @@ use std::{net::SocketAddr, path::Path, time::Duration};
 
 use borsh::BorshDeserialize as _;
 use ledger::{
-    CertifiedHeader, Genesis, Hash, Id, Kind, LightClient, Operation, RecordKey, SignedTransaction, SigningKey, Tokens,
-    Transaction,
+    CertifiedHeader, Genesis, Hash, Id, Kind, LightClient, Operation, Record, RecordKey, SignedTransaction, SigningKey,
+    Tokens, Transaction,
     body::{Entity, Keys},
     encoding::encode,
-    light::RecordProof,
+    light::{RecordProof, verify_history},
     text::Text,
 };
 use ledger_node::{Home, HttpLimits, HttpOptions, InitOptions, Rate, RunError, RunOptions, Running, openapi, run};
@@ -343,6 +343,20 @@ async fn a_reader_needs_to_trust_the_genesis_hash_alone() {
     let bytes = get(&running, &format!("{path}.borsh?at={at}")).await;
     let (same, _) = <(CertifiedHeader, RecordProof)>::try_from_slice(&bytes.body).unwrap();
     assert_eq!(same.header, head.header);
+    // Its earlier versions are those that it links to.
+    let account = RecordKey::new(Kind::Account, id(1));
+    let newest = transfer(running.chain(), 0, 5);
+    assert_eq!(submit(&running, &newest).await.status, 202);
+    received(&running, 1).await;
+    let path = format!("/v1/records/account/{}/history.borsh", id(1));
+    let versions = Vec::<Record>::try_from_slice(&get(&running, &path).await.body).unwrap();
+    assert!(versions.len() > 1);
+    assert_eq!(versions[0].key(), account);
+    verify_history(&versions[0], &versions[1..]).unwrap();
+    let from = versions[0].previous;
+    let rest = get(&running, &format!("{path}?from={from}&limit=1")).await;
+    assert_eq!(rest.body, encode(&versions[1..2].to_vec()));
+    assert_eq!(rest.header("etag").unwrap(), format!("\"1-{from}\""));
     assert_eq!(
         get(&running, "/v1/handovers").await.json()["handovers"],
         serde_json::json!([])

@@ -162,6 +162,7 @@ fn endpoints() -> Vec<Endpoint> {
         ("/v1/records/{kind}", get(find::find)),
         ("/v1/records/{kind}/{id}", get(records::one)),
         ("/v1/records/{kind}/{id}/history", get(records::history)),
+        ("/v1/records/{kind}/{id}/history.borsh", get(records::history_bytes)),
         ("/v1/records/{kind}/{id}/proof", get(records::proof)),
         ("/v1/records/{kind}/{id}/proof.borsh", get(records::proof_bytes)),
         ("/v1/versions/{hash}", get(records::version)),

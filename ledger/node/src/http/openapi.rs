@@ -30,6 +30,7 @@ use super::{blocks, chain, events, find, records, transactions};
         find::find,
         records::one,
         records::history,
+        records::history_bytes,
         records::proof,
         records::proof_bytes,
         records::version,

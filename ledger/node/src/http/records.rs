@@ -6,7 +6,7 @@ use axum::{
     Json,
     extract::{Path, State},
     http::header,
-    response::{IntoResponse as _, Response},
+    response::{IntoResponse, Response},
 };
 use ledger::{
     CertifiedHeader, Hash, Height, Id, Kind, Record, RecordKey,
@@ -122,35 +122,68 @@ pub(crate) async fn history(
     Path((kind, id)): Path<(String, String)>,
     Ask(asked): Ask<From>,
 ) -> Result<Response, ApiError> {
-    let key = key_of(&kind, &id)?;
-    let found = site.read(move |snapshot| {
-        let newest = match asked.from {
-            None => snapshot.latest_version(&key)?,
-            Some(hash) => snapshot.version(hash)?.filter(|record| record.key() == key),
-        };
-        let newest = newest.ok_or_else(|| ApiError::missing(format!("there is no such version of {key}")))?;
-        let (name, mut bytes) = (newest.hash(), 0);
-        let mut view = HistoryView {
-            versions: vec![],
-            next: None,
-        };
-        let mut next: Option<Record> = Some(newest);
-        while let Some(record) = next {
-            if view.versions.len() == limit(asked.limit) || bytes > PAGE_BYTES {
-                view.next = Some(record.hash());
-                break;
-            }
-            bytes += encode(&record).len();
-            view.versions.push(RecordView::of(&record));
-            next = match record.previous {
-                Hash::ZERO => None,
-                previous => snapshot.version(previous)?,
-            };
-        }
-        Ok((name, view))
-    });
-    let (name, view) = found.await?;
+    let (name, versions) = site.versions(&kind, &id, asked).await?;
+    let view = HistoryView {
+        versions: versions.records.iter().map(RecordView::of).collect(),
+        next: versions.next,
+    };
     Ok(known.answer(name, Json(view)))
+}
+
+/// As `history`, in bytes: the list of versions. The next page is `from` the last one's `previous`, unless that is zeros.
+#[utoipa::path(get, path = "/v1/records/{kind}/{id}/history.borsh", tag = "proof",
+    params(("kind" = String, Path, description = "Its kind."), ("id" = String, Path, description = "Its id."), From),
+    responses((status = 200, content_type = "application/octet-stream"), (status = 304), (status = 404, body = ErrorView)))]
+pub(crate) async fn history_bytes(
+    State(site): State<Arc<Site>>,
+    known: Known,
+    Path((kind, id)): Path<(String, String)>,
+    Ask(asked): Ask<From>,
+) -> Result<Response, ApiError> {
+    let (name, versions) = site.versions(&kind, &id, asked).await?;
+    Ok(known.answer(name, octets(encode(&versions.records))))
+}
+
+fn octets(bytes: Vec<u8>) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "application/octet-stream")], bytes)
+}
+
+/// A page of a record's versions.
+struct Versions {
+    records: Vec<Record>,
+    /// The newest that is left out.
+    next: Option<Hash>,
+}
+
+impl Site {
+    /// The versions that are wanted, and the name of the newest of them.
+    async fn versions(self: Arc<Self>, kind: &str, id: &str, asked: From) -> Result<(Hash, Versions), ApiError> {
+        let key = key_of(kind, id)?;
+        self.read(move |snapshot| {
+            let newest = match asked.from {
+                None => snapshot.latest_version(&key)?,
+                Some(hash) => snapshot.version(hash)?.filter(|record| record.key() == key),
+            };
+            let newest = newest.ok_or_else(|| ApiError::missing(format!("there is no such version of {key}")))?;
+            let (name, mut bytes) = (newest.hash(), 0);
+            let (mut records, mut left) = (vec![], None);
+            let mut next = Some(newest);
+            while let Some(record) = next {
+                if records.len() == limit(asked.limit) || bytes > PAGE_BYTES {
+                    left = Some(record.hash());
+                    break;
+                }
+                bytes += encode(&record).len();
+                next = match record.previous {
+                    Hash::ZERO => None,
+                    previous => snapshot.version(previous)?,
+                };
+                records.push(record);
+            }
+            Ok((name, Versions { records, next: left }))
+        })
+        .await
+    }
 }
 
 /// All that shows that a record stands so, but for the handovers.
@@ -215,8 +248,7 @@ pub(crate) async fn proof_bytes(
     Ask(At { at }): Ask<At>,
 ) -> Result<Response, ApiError> {
     let answer = proven(site, &kind, &id, at).await?;
-    let bytes = ([(header::CONTENT_TYPE, "application/octet-stream")], encode(&answer));
-    Ok(known.answer(answer.0.header.id(), bytes.into_response()))
+    Ok(known.answer(answer.0.header.id(), octets(encode(&answer))))
 }
 
 /// For whom a name stands.
