@@ -365,6 +365,46 @@ async fn a_reader_needs_to_trust_the_genesis_hash_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_explorer_is_a_part_of_the_program_and_loads_nothing_from_elsewhere() {
+    let folder = tempfile::tempdir().unwrap();
+    let running = start(folder.path(), HttpLimits::default()).await;
+    let page = String::from_utf8(get(&running, "/").await.body).unwrap();
+    let start = page.find("/explorer/").unwrap();
+    let folder = &page[start..start + "/explorer/0123456789abcdef/".len()];
+    let files = [
+        ("/".to_owned(), "text/html; charset=utf-8", "no-cache"),
+        (
+            format!("{folder}main.js"),
+            "text/javascript; charset=utf-8",
+            "public, max-age=31536000, immutable",
+        ),
+        (
+            format!("{folder}base.css"),
+            "text/css; charset=utf-8",
+            "public, max-age=31536000, immutable",
+        ),
+    ];
+    for (path, media, cache) in files {
+        let answer = get(&running, &path).await;
+        assert_eq!(
+            (answer.status, answer.header("content-type")),
+            (200, Some(media)),
+            "{path}"
+        );
+        assert_eq!(answer.header("cache-control"), Some(cache), "{path}");
+        let policy = answer.header("content-security-policy").unwrap();
+        assert!(policy.starts_with("default-src 'none'; script-src 'self';"), "{policy}");
+        assert!(!policy.contains("unsafe"), "{policy}");
+        let tag = format!("if-none-match: {}\r\n", answer.header("etag").unwrap());
+        let known = ask(&running, "GET", &path, &tag, b"").await;
+        assert_eq!((known.status, known.body.len()), (304, 0), "{path}");
+    }
+    let nothing = get(&running, "/explorer/nothing.js").await;
+    assert_eq!(nothing.code(), (404, "no-endpoint".into()));
+    running.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_too_long_or_does_not_end_is_cut_off() {
     let folder = tempfile::tempdir().unwrap();
     let limits = HttpLimits {

@@ -17,6 +17,7 @@ mod chain;
 mod connection;
 mod error;
 mod events;
+mod explorer;
 mod find;
 mod limits;
 mod openapi;
@@ -177,6 +178,9 @@ fn router(site: &Arc<Site>) -> Router {
     let mut router = Router::new().route("/v1/openapi.json", get(openapi::get));
     for (path, endpoint) in endpoints() {
         router = router.route(path, endpoint);
+    }
+    for (path, file) in explorer::files() {
+        router = router.route(&path, file);
     }
     router
         .fallback(async || ApiError::no_endpoint())
