@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use chain_client::protocol::{Answer, BLOCK_WAIT, DEADLINE, MAX_BLOCKS, Request};
+use chain_client::protocol::{Answer, BLOCK_WAIT, DEADLINE, MAX_ANSWER, MAX_BLOCKS, Request};
 use error_line::with_causes;
 use ledger::{Block, Certificate, ValidatorSet, consensus::CertificateError};
 use peer_link::{Connections, DialError, LinkError, PeerAddress};
@@ -105,6 +105,16 @@ async fn is_ahead(ledger: &Ledger, links: &Connections, peer: &PeerAddress) -> b
     first.is_some_and(|(block, certificate)| ledger.check_next(&block, &certificate).is_ok())
 }
 
+/// Notes how high the chain is as this peer says, for who watches; nothing is done by it.
+async fn note_height(ledger: &Ledger, links: &Connections, peer: &PeerAddress) -> Result<(), PeerError> {
+    let connection = links.get(peer).await?;
+    let newest = Request::Head { after: u64::MAX };
+    if let Answer::Head { head, .. } = connection.call(&newest, MAX_ANSWER, DEADLINE).await? {
+        ledger.metrics().heard(head.header.height);
+    }
+    Ok(())
+}
+
 async fn fetch(
     links: &Connections,
     peer: &PeerAddress,
@@ -148,6 +158,7 @@ async fn append_from(
     appended: &mut usize,
 ) -> Result<(), PeerError> {
     let began = Instant::now();
+    note_height(ledger, links, peer).await?;
     while *appended < VISIT_BLOCKS && began.elapsed() < VISIT {
         let after = ledger.next_height().map_err(|error| PeerError::Own(error.into()))? - 1;
         let blocks = fetch(links, peer, after, wait).await?;

@@ -14,7 +14,7 @@ use crate::{
     Clock, Database, DatabaseError, Home, HomeError, Ledger,
     book::Book,
     engine::{EngineConfig, EngineError, Mesh, Timeouts},
-    http::{self, HttpError, HttpOptions},
+    http::{self, HttpError, HttpOptions, Watched},
     member::Member,
     node::LedgerError,
     relay::Relay,
@@ -142,6 +142,10 @@ pub async fn run(options: RunOptions) -> Result<Running, RunError> {
         book: Arc::clone(&book),
     });
     let (mesh, door) = Mesh::new(endpoint.clone(), book.addresses());
+    let watched = Watched {
+        linked: mesh.linked(),
+        database: home.database(),
+    };
     let answered = Arc::clone(&source);
     let protocols = Protocols::new()
         .with(protocol::LEDGER, move |connection| {
@@ -167,7 +171,7 @@ pub async fn run(options: RunOptions) -> Result<Running, RunError> {
     if !member.votes(&ledger.validators()) && member.book.told().len() == 1 {
         return Err(RunError::Alone);
     }
-    let http = http.map(|bound| bound.serve(answered)).transpose()?;
+    let http = http.map(|bound| bound.serve(answered, watched)).transpose()?;
     let (stop, stopped) = watch::channel(());
     Ok(Running {
         chain,

@@ -22,6 +22,7 @@ mod http;
 mod ledgerd;
 mod member;
 mod mempool;
+mod metrics;
 mod node;
 mod operator;
 mod relay;

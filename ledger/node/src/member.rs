@@ -206,6 +206,7 @@ mod tests {
     use crate::{
         Clock, Database,
         database::tests::{append, genesis},
+        metrics::Sample,
     };
 
     #[test]
@@ -240,9 +241,16 @@ mod tests {
             .map(|signed| &signed.transaction.operation)
             .collect();
         assert_eq!(operations, [&Operation::ReportMisconduct(misconduct)]);
-        assert_eq!(
-            ledger.validate(&ledger::encoding::encode(&block)).unwrap(),
-            block.header.id()
-        );
+        let (bytes, id) = (ledger::encoding::encode(&block), block.header.id());
+        assert_eq!(ledger.validate(&bytes).unwrap(), id);
+        let certificate = Certificate {
+            height: 2,
+            round: 0,
+            block: id,
+            signatures: vec![],
+        };
+        consensus.commit(&bytes, certificate).unwrap();
+        let text = ledger.metrics().text(&Sample::default()).unwrap();
+        assert!(text.contains("zos_ledger_evidence_recorded_total 1\n"), "{text}");
     }
 }

@@ -3,11 +3,14 @@
 #[cfg(test)]
 mod tests;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
 
 use ledger::{
     Block, Certificate, CertifiedHeader, Genesis, Hash, Height, Id, PublicKey, Refusal, Signatures, SignedTransaction,
-    ValidatorSet,
+    Timestamp, ValidatorSet,
     body::Blob,
     consensus::CertificateError,
     encoding::{MAX_BLOCK, MAX_TRANSACTION, decode, encode},
@@ -21,6 +24,7 @@ use crate::{
     checked::Checked,
     database::{Database, DatabaseError, Snapshot},
     mempool::Mempool,
+    metrics::Metrics,
 };
 
 /// Most by which a block's time may be ahead of a validator's clock, in milliseconds; also most by which the clock may be behind
@@ -88,6 +92,7 @@ pub struct Ledger {
     database: Database,
     key: PublicKey,
     clock: Clock,
+    metrics: Metrics,
     waiting: Mutex<Mempool>,
     signatures: Signatures,
     checked: Mutex<Checked>,
@@ -110,6 +115,7 @@ impl Ledger {
             database,
             key,
             clock,
+            metrics: Metrics::new(),
             waiting: Mutex::default(),
             signatures: Signatures::default(),
             checked: Mutex::default(),
@@ -145,6 +151,21 @@ impl Ledger {
         self.heads.subscribe()
     }
 
+    /// What is counted.
+    pub(crate) const fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// The time as this validator has it.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Its own voting power for the next block, 0 while it has no vote.
+    pub(crate) fn own_power(&self) -> u64 {
+        self.validators.borrow().get(&self.key).map_or(0, |own| own.power)
+    }
+
     fn waiting(&self) -> MutexGuard<'_, Mempool> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -158,6 +179,12 @@ impl Ledger {
     /// # Errors
     /// [`DatabaseError`] when the database cannot be read.
     pub fn submit(&self, transaction: SignedTransaction) -> Result<Submission, DatabaseError> {
+        let submission = self.consider(transaction)?;
+        self.metrics.submitted(&submission);
+        Ok(submission)
+    }
+
+    fn consider(&self, transaction: SignedTransaction) -> Result<Submission, DatabaseError> {
         let size = encode(&transaction).len();
         if size > MAX_TRANSACTION {
             let reason = format!("transaction has {size} bytes, at most {MAX_TRANSACTION} are allowed");
@@ -295,6 +322,7 @@ impl Ledger {
     pub fn propose(&self) -> Result<Block, LedgerError> {
         self.check_clock()?;
         let waiting = self.waiting().waiting();
+        let began = Instant::now();
         let snapshot = self.database.snapshot()?;
         let head = snapshot.head()?;
         let state = (&snapshot, &self.signatures);
@@ -303,9 +331,11 @@ impl Ledger {
             outcome,
             refused,
         } = propose_block(state, self.genesis(), &head, self.key, self.clock.now(), &waiting)?;
+        self.metrics.applied(began.elapsed());
         self.checked().keep(block.header.id(), outcome);
         for (hash, refusal) in &refused {
             debug!(transaction = %hash, %refusal, "a waiting transaction no longer holds");
+            self.metrics.refused(refusal);
         }
         let refused: Vec<Hash> = refused.into_iter().map(|(hash, _)| hash).collect();
         self.waiting().remove(&refused);
@@ -358,15 +388,20 @@ impl Ledger {
 
     /// What a block changes, which must be the next one.
     fn outcome(&self, block: &Block) -> Result<Outcome, LedgerError> {
+        let began = Instant::now();
         let snapshot = self.database.snapshot()?;
         let state = (&snapshot, &self.signatures);
-        Ok(apply_block(state, self.genesis(), &snapshot.head()?, block)?)
+        let outcome = apply_block(state, self.genesis(), &snapshot.head()?, block)?;
+        self.metrics.applied(began.elapsed());
+        Ok(outcome)
     }
 
     fn append(&self, block: Block, certificate: Certificate) -> Result<(), LedgerError> {
         let checked = self.checked().take(&block);
         let outcome = checked.map_or_else(|| self.outcome(&block), Ok)?;
+        let began = Instant::now();
         self.database.commit(&block, &certificate, &outcome)?;
+        self.metrics.block(&block, &certificate, &outcome, began.elapsed());
         self.waiting().committed(&block);
         if !block.transactions.is_empty() {
             info!(

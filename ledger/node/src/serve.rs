@@ -44,6 +44,7 @@ pub(crate) struct Source {
 
 /// Answers one peer until its connection ends.
 pub(crate) async fn serve(source: Arc<Source>, connection: Connection) {
+    let _counted = source.ledger.metrics().linked();
     serve_requests(connection, LIMITS, move |request, stream| {
         respond(Arc::clone(&source), request, stream)
     })
@@ -51,6 +52,7 @@ pub(crate) async fn serve(source: Arc<Source>, connection: Connection) {
 }
 
 async fn respond(source: Arc<Source>, request: Request, mut stream: Stream) -> Result<(), LinkError> {
+    source.ledger.metrics().asked(&request);
     if request == Request::Watch {
         return watch(&source.ledger, stream).await;
     }

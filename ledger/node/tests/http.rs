@@ -440,6 +440,51 @@ async fn what_is_too_long_or_does_not_end_is_cut_off() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_takes_nothing_is_cut_off() {
+    let folder = tempfile::tempdir().unwrap();
+    let often = Rate {
+        every: Duration::from_nanos(1),
+        burst: u32::MAX,
+    };
+    let limits = HttpLimits {
+        stall: Duration::from_millis(300),
+        rate: often,
+        ..HttpLimits::default()
+    };
+    let running = start(folder.path(), limits).await;
+    let mut socket = TcpStream::connect(running.http().unwrap()).await.unwrap();
+    let requests = "GET /v1/openapi.json HTTP/1.1\r\nhost: x\r\n\r\n".repeat(100);
+    // Answers fill the sockets, then requests do, and at last the other side is gone.
+    let cut_off = async { while socket.write_all(requests.as_bytes()).await.is_ok() {} };
+    timeout(PATIENCE, cut_off).await.expect("the reader is cut off");
+    assert_eq!(get(&running, "/v1/status").await.status, 200);
+    running.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_finds_no_place_is_told_to_come_again_and_finds_it_when_it_is_free() {
+    let folder = tempfile::tempdir().unwrap();
+    let limits = HttpLimits {
+        connections: 1,
+        ..HttpLimits::default()
+    };
+    let running = start(folder.path(), limits).await;
+    let mut held = TcpStream::connect(running.http().unwrap()).await.unwrap();
+    held.write_all(b"GET /v1/status HTTP/1.1\r\nhost: x\r\n\r\n")
+        .await
+        .unwrap();
+    timeout(PATIENCE, held.read_exact(&mut [0; 12])).await.unwrap().unwrap();
+    let full = parse(&talk(&running, b"").await);
+    assert_eq!((full.status, full.header("retry-after")), (503, Some("1")));
+    drop(held);
+    // Its place is free once the other side has seen that it went.
+    let request = b"GET /v1/status HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    let free = async { while !talk(&running, request).await.starts_with(b"HTTP/1.1 200") {} };
+    timeout(PATIENCE, free).await.expect("the place is free");
+    running.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn who_asks_too_often_is_told_when_to_come_again() {
     let folder = tempfile::tempdir().unwrap();
     let rate = Rate {

@@ -9,6 +9,8 @@ use clap::{Args, Parser, Subcommand};
 use ledger::{Hash, Height, PublicKey, Tokens, body::Upgrade};
 use peer_link::PeerAddress;
 
+use super::log::LogFormat;
+
 /// An hour: idle nodes cost a chain little, and nobody looks long for one that is not there.
 const ATTEST_MS: u64 = 3_600_000;
 /// Where readers of this machine are answered if nothing is said.
@@ -26,6 +28,16 @@ pub(super) enum Http {
 #[derive(Parser)]
 #[command(name = "ledgerd", version, about = "A validator of the contract chain")]
 pub(crate) struct Arguments {
+    /// How standard error is written: lines for people, or a JSON object a line. Wrong usage is always told to people.
+    #[arg(
+        long,
+        value_enum,
+        global = true,
+        env = "LEDGERD_LOG_FORMAT",
+        default_value = "text",
+        value_name = "FORMAT"
+    )]
+    pub(crate) log_format: LogFormat,
     #[command(subcommand)]
     pub(super) command: Command,
 }

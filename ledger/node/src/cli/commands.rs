@@ -4,20 +4,25 @@ use std::{fs, future::Future, path::Path};
 
 use ledger::{Genesis, Hash, SignedDecree, decree::Change};
 use ledger_node::{
-    Home, HttpOptions, InitOptions, Introduction, Operator, RunOptions, approve, fetch_genesis, merge, read_genesis,
-    run,
+    Home, HttpOptions, InitOptions, Introduction, Operator, RunOptions, approve, fetch_genesis, merge,
+    read_genesis, run,
 };
 use peer_link::PeerAddress;
 use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
+use tracing::Level;
 
-use super::arguments::{self, Arguments, Changes, Command, HTTP, Http};
+use super::{
+    arguments::{self, Arguments, Changes, Command, HTTP, Http},
+    log::{self, LogFormat},
+};
 
 /// Why a command failed.
 pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// Does what the command line says.
 pub(crate) fn perform(arguments: Arguments) -> Result<(), Failure> {
+    let format = arguments.log_format;
     match arguments.command {
         Command::Keys { dir, advertise } => say_json(&Home::introduce(&dir, advertise)?),
         Command::Init {
@@ -69,11 +74,11 @@ pub(crate) fn perform(arguments: Arguments) -> Result<(), Failure> {
             operator.close().await;
             say_json(&charter)
         }),
-        Command::Decree(command) => decree(command),
+        Command::Decree(command) => decree(command, format),
     }
 }
 
-fn decree(command: arguments::Decree) -> Result<(), Failure> {
+fn decree(command: arguments::Decree, format: LogFormat) -> Result<(), Failure> {
     match command {
         arguments::Decree::Draft { operator, changes } => block_on(async {
             let changes = read_changes(changes)?;
@@ -84,9 +89,9 @@ fn decree(command: arguments::Decree) -> Result<(), Failure> {
         }),
         arguments::Decree::Approve { dir, decree } => {
             let signed = approve(&dir, read_decree(&decree)?)?;
-            note("you approve:");
+            log::say(format, Level::INFO, "you approve:");
             for change in &signed.decree.changes {
-                note(&format!("  {change}"));
+                log::say(format, Level::INFO, &format!("  {change}"));
             }
             say_json(&signed)
         }
@@ -177,9 +182,4 @@ fn say_json(value: &impl Serialize) -> Result<(), Failure> {
 #[expect(clippy::print_stdout, reason = "the answer of the command")]
 fn say(line: &str) {
     println!("{line}");
-}
-
-#[expect(clippy::print_stderr, reason = "what a person reads beside the answer")]
-fn note(line: &str) {
-    eprintln!("{line}");
 }

@@ -2,6 +2,8 @@
 
 mod arguments;
 mod commands;
+pub(crate) mod log;
 
 pub(crate) use arguments::Arguments;
 pub(crate) use commands::perform;
+pub(crate) use log::LogFormat;

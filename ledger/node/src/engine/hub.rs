@@ -24,6 +24,7 @@ use tracing::{error, info, warn};
 
 use super::{
     codec::{LivenessMirror, Mirrored, SignedMirror, StreamMirror},
+    linked::Linked,
     types::{Chain, Height, Members, Part},
 };
 
@@ -58,6 +59,7 @@ pub(super) struct Hub {
     /// Links of the validators of the height; only they are listened to.
     members: watch::Sender<BTreeSet<PeerId>>,
     state: Mutex<State>,
+    linked: Linked,
 }
 
 #[derive(Default)]
@@ -85,11 +87,12 @@ pub(super) fn link_id(peer: &EngineId) -> Option<PeerId> {
 }
 
 impl Hub {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(linked: Linked) -> Self {
         Self {
             events: OutputPort::with_capacity(EVENTS),
             members: watch::channel(BTreeSet::new()).0,
             state: Mutex::default(),
+            linked,
         }
     }
 
@@ -152,6 +155,7 @@ impl Hub {
         let first = links.len() == 1;
         drop(state);
         if first {
+            self.linked.came(peer);
             info!(%peer, "validator connected");
             self.events.send(NetworkEvent::PeerConnected(engine_id(peer)));
             self.events
@@ -170,6 +174,7 @@ impl Hub {
         if links.is_empty() {
             state.links.remove(&peer);
             drop(state);
+            self.linked.went(peer);
             info!(%peer, "validator disconnected");
             self.events.send(NetworkEvent::PeerDisconnected(engine_id(peer)));
         }
@@ -218,7 +223,10 @@ impl Hub {
                 let part: StreamMessage<Part> = restored(mirror)?;
                 NetworkEvent::ProposalPart(from, Some(from), part)
             }
-            Wire::Status { tip, first } => NetworkEvent::Status(from, Status::new(Height(tip), Height(first))),
+            Wire::Status { tip, first } => {
+                self.linked.told(peer, tip);
+                NetworkEvent::Status(from, Status::new(Height(tip), Height(first)))
+            }
         };
         self.events.send(event);
         Ok(())

@@ -28,6 +28,7 @@ use tracing::debug;
 use super::{
     codec::Mirrored,
     hub::{Hub, QUEUE, Wire, engine_id, link_id},
+    linked::Linked,
     types::Chain,
 };
 
@@ -68,6 +69,7 @@ pub struct Mesh {
     endpoint: Endpoint,
     addresses: watch::Receiver<Addresses>,
     incoming: Arc<Mutex<mpsc::Receiver<Connection>>>,
+    pub(super) linked: Linked,
 }
 
 /// Takes the connections of [`protocol::CONSENSUS`] that the endpoint accepts.
@@ -85,9 +87,16 @@ impl Mesh {
                 endpoint,
                 addresses,
                 incoming: Arc::new(Mutex::new(incoming)),
+                linked: Linked::default(),
             },
             MeshDoor(door),
         )
+    }
+
+    /// Who is linked, now and later.
+    #[must_use]
+    pub fn linked(&self) -> Linked {
+        self.linked.clone()
     }
 }
 

@@ -22,6 +22,7 @@ mod codec;
 mod evidence;
 mod host;
 mod hub;
+mod linked;
 mod mesh;
 mod network;
 mod signing;
@@ -45,6 +46,7 @@ use tracing::info;
 
 pub use bodies::BodyError;
 pub use host::HostError;
+pub use linked::Linked;
 pub use mesh::{Addresses, Mesh, MeshDoor};
 
 use types::Chain;

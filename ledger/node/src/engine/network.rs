@@ -64,7 +64,8 @@ impl Actor for Network {
     type Arguments = Option<Mesh>;
 
     async fn pre_start(&self, _: ActorRef<Msg<Chain>>, mesh: Option<Mesh>) -> Result<Running, ActorProcessingErr> {
-        let hub = Arc::new(Hub::new());
+        let linked = mesh.as_ref().map(Mesh::linked).unwrap_or_default();
+        let hub = Arc::new(Hub::new(linked));
         let links = mesh.map(|mesh| tokio::spawn(mesh::run(Arc::clone(&hub), mesh)));
         Ok(Running { hub, links })
     }

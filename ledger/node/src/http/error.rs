@@ -157,6 +157,11 @@ impl From<Refusal> for ApiError {
     }
 }
 
+/// The code of a reason to refuse a transaction.
+pub(crate) const fn reason(refusal: &Refusal) -> &'static str {
+    refused(refusal).1
+}
+
 /// The status and code of each reason to refuse a transaction.
 const fn refused(refusal: &Refusal) -> (StatusCode, &'static str) {
     match refusal {

@@ -20,6 +20,7 @@ mod events;
 mod explorer;
 mod find;
 mod limits;
+mod metrics;
 mod openapi;
 mod records;
 mod server;
@@ -32,7 +33,7 @@ use std::{io, net::SocketAddr, sync::Arc};
 
 use axum::{
     Extension, Router,
-    extract::{DefaultBodyLimit, Request, State},
+    extract::{DefaultBodyLimit, MatchedPath, Request, State},
     http::{HeaderName, HeaderValue, header},
     middleware::{Next, from_fn_with_state},
     response::{IntoResponse as _, Response},
@@ -43,6 +44,9 @@ use tokio::{net::TcpListener, task::JoinHandle, time::timeout};
 pub use buckets::Rate;
 pub use limits::HttpLimits;
 pub use openapi::openapi;
+
+pub(crate) use error::reason;
+pub(crate) use metrics::Watched;
 
 use crate::serve::Source;
 use buckets::Client;
@@ -134,11 +138,11 @@ impl Bound {
     ///
     /// # Errors
     /// [`HttpError`] when the socket does not say where it listens.
-    pub(crate) fn serve(self, source: Arc<Source>) -> Result<Serving, HttpError> {
+    pub(crate) fn serve(self, source: Arc<Source>, watched: Watched) -> Result<Serving, HttpError> {
         let address = self.options.listen;
         let local = self.listener.local_addr();
         let address = local.map_err(|source| HttpError { address, source })?;
-        let site = Arc::new(Site::new(source, self.options.limits));
+        let site = Arc::new(Site::new(source, watched, self.options.limits));
         let router = router(&site);
         let task = tokio::spawn(server::serve(self.listener, site, router));
         Ok(Serving { address, task })
@@ -152,6 +156,7 @@ fn endpoints() -> Vec<Endpoint> {
     vec![
         ("/v1/status", get(chain::status)),
         ("/v1/events", get(events::events)),
+        ("/metrics", get(metrics::metrics)),
         ("/v1/head", get(chain::head)),
         ("/v1/genesis", get(chain::genesis)),
         ("/v1/handovers", get(chain::handovers)),
@@ -211,6 +216,7 @@ async fn gate(
     request: Request,
     next: Next,
 ) -> Response {
+    let endpoint = request.extensions().get::<MatchedPath>().cloned();
     let mut response = match site.admit(client) {
         Err(error) => error.into_response(),
         Ok(()) => {
@@ -222,5 +228,7 @@ async fn gate(
         let headers = response.headers_mut();
         headers.entry(name).or_insert(HeaderValue::from_static(value));
     }
+    let endpoint = endpoint.as_ref().map_or("none", MatchedPath::as_str);
+    site.ledger().metrics().answered(endpoint, response.status().as_u16());
     response
 }

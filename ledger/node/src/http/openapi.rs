@@ -3,7 +3,7 @@
 use axum::{Json, http::header, response::IntoResponse};
 use utoipa::OpenApi;
 
-use super::{blocks, chain, events, find, records, transactions};
+use super::{blocks, chain, events, find, metrics, records, transactions};
 
 /// The description of all endpoints.
 #[derive(OpenApi)]
@@ -27,6 +27,7 @@ use super::{blocks, chain, events, find, records, transactions};
         blocks::transactions,
         blocks::records,
         events::events,
+        metrics::metrics,
         find::find,
         records::one,
         records::history,

@@ -10,7 +10,6 @@ use hyper_util::{
 };
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
     task::JoinSet,
     time::sleep,
 };
@@ -29,7 +28,6 @@ const SHARE: &[u8] =
 
 /// Answers until it is dropped, and all connections with it.
 pub(super) async fn serve(listener: TcpListener, site: Arc<Site>, router: Router) {
-    let places = Arc::new(Semaphore::new(site.limits.connections));
     let mut connections = JoinSet::new();
     loop {
         let (socket, from) = tokio::select! {
@@ -44,11 +42,13 @@ pub(super) async fn serve(listener: TcpListener, site: Arc<Site>, router: Router
             Some(_) = connections.join_next(), if !connections.is_empty() => continue,
         };
         let client = Client::at(from.ip());
-        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+        let Ok(place) = Arc::clone(&site.places).try_acquire_owned() else {
+            site.ledger().metrics().turned_away("all");
             refuse(&socket, FULL);
             continue;
         };
         let Some(share) = site.connections.take(client) else {
+            site.ledger().metrics().turned_away("one-client");
             refuse(&socket, SHARE);
             continue;
         };

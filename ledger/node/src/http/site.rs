@@ -12,6 +12,7 @@ use super::{
     HttpLimits,
     buckets::{Buckets, Client},
     error::ApiError,
+    metrics::Watched,
 };
 use crate::{database::Snapshot, node::Ledger, serve::Source};
 
@@ -20,6 +21,7 @@ use crate::{database::Snapshot, node::Ledger, serve::Source};
 pub(crate) struct Site {
     pub(crate) source: Arc<Source>,
     pub(crate) limits: HttpLimits,
+    pub(super) watched: Watched,
     /// Reads under way.
     reads: Arc<Semaphore>,
     buckets: Mutex<Buckets>,
@@ -27,20 +29,23 @@ pub(crate) struct Site {
     /// Places for streams of news, in all and for each client.
     pub(super) streams: Arc<Semaphore>,
     pub(super) streams_of: Shares<Client>,
-    /// Connections of each client.
+    /// Places for connections, in all and for each client.
+    pub(super) places: Arc<Semaphore>,
     pub(super) connections: Shares<Client>,
 }
 
 impl Site {
-    pub(crate) fn new(source: Arc<Source>, limits: HttpLimits) -> Self {
+    pub(crate) fn new(source: Arc<Source>, watched: Watched, limits: HttpLimits) -> Self {
         Self {
             source,
             limits,
+            watched,
             reads: Arc::new(Semaphore::new(limits.reads)),
             buckets: Mutex::new(Buckets::new(limits.rate, limits.clients)),
             streams: Arc::new(Semaphore::new(limits.streams)),
             streams_of: Shares::new(limits.streams_of_one),
             started: Instant::now(),
+            places: Arc::new(Semaphore::new(limits.connections)),
             connections: Shares::new(limits.connections_of_one),
         }
     }

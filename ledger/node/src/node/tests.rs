@@ -9,7 +9,7 @@ use ledger::{
 };
 
 use super::*;
-use crate::mempool::MAX_WAITING_PER_AUTHOR;
+use crate::{mempool::MAX_WAITING_PER_AUTHOR, metrics::Sample};
 
 fn key(seed: u8) -> SigningKey {
     SigningKey::from_seed(&[seed; 32])
@@ -86,15 +86,19 @@ fn signature_and_room_are_checked_before_what_waits_is_replayed() {
 
 /// A block with its certificate, as the others give it to who follows.
 fn decided(block: Block) -> (Block, Certificate) {
+    decided_in(0, block)
+}
+
+fn decided_in(round: u32, block: Block) -> (Block, Certificate) {
     let (height, id) = (block.header.height, block.header.id());
-    let bytes = vote_bytes(block.header.chain, VoteKind::Precommit, height, 0, Some(id));
+    let bytes = vote_bytes(block.header.chain, VoteKind::Precommit, height, round, Some(id));
     let signature = CommitSignature {
         validator: key(9).public(),
         signature: key(9).sign_bytes(&bytes),
     };
     let certificate = Certificate {
         height,
-        round: 0,
+        round,
         block: id,
         signatures: vec![signature],
     };
@@ -182,4 +186,22 @@ fn an_author_that_a_waiting_transaction_founds_may_go_on() {
     let founded = ledger.submit(sign(0, Operation::CreateEntity(entity(3)))).unwrap();
     assert_eq!(founded, Submission::Taken);
     assert_eq!(ledger.submit(update).unwrap(), Submission::Taken);
+}
+
+#[test]
+fn rounds_beyond_the_first_are_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = ledger(&folder);
+    for round in [0, 3] {
+        let (block, certificate) = decided_in(round, ledger.propose().unwrap());
+        ledger.adopt(block, certificate).unwrap();
+    }
+    let text = ledger.metrics().text(&Sample::default()).unwrap();
+    for line in [
+        "zos_ledger_blocks_total 2\n",
+        "zos_ledger_rounds_beyond_first_total 3\n",
+        "zos_ledger_block_apply_seconds_count 2\n",
+    ] {
+        assert!(text.contains(line), "{line}: {text}");
+    }
 }

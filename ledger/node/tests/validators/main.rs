@@ -5,6 +5,7 @@ mod charter;
 mod liars;
 mod link;
 mod links;
+mod logs;
 mod network;
 mod space;
 
