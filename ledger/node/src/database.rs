@@ -1,11 +1,16 @@
 //! Where the chain is kept: one redb file. A block with all that it changes is one transaction, durable when it returns.
 
+mod compare;
+mod overlay;
 mod sealed;
 mod search;
 mod snapshot;
 mod written;
 
-use std::path::{Path, PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use ledger::{
     Block, Certificate, Genesis, Hash, Id, Record, RecordKey, Timestamp,
@@ -17,8 +22,11 @@ use ledger::{
 };
 use redb::{ReadableDatabase, ReadableTable as _, TableDefinition};
 
+pub(crate) use compare::Difference;
 pub use search::Page;
 pub use snapshot::Snapshot;
+
+use overlay::{Overlay, Scratch};
 
 type Bytes = &'static [u8];
 
@@ -109,6 +117,42 @@ impl Database {
             .create_with_backend(backend)
             .map_err(redb::Error::from)?;
         Self::with(redb, genesis)
+    }
+
+    /// Opens the chain of `genesis` at `path`, which nobody uses, without writing anything there.
+    ///
+    /// # Errors
+    /// [`DatabaseError`] when the file cannot be read, is used, or belongs to another chain.
+    pub(crate) fn look_at(path: &Path, genesis: Genesis) -> Result<Self> {
+        let opened = Overlay::open(path).map_err(|source| DatabaseError::Open {
+            path: path.to_owned(),
+            source: redb::Error::Io(source),
+        })?;
+        let overlay = opened.ok_or_else(|| DatabaseError::InUse(path.to_owned()))?;
+        if redb::StorageBackend::len(&overlay).map_err(redb::Error::Io)? == 0 {
+            return Err(DatabaseError::Damaged("the file is empty"));
+        }
+        Self::open_on(overlay, genesis)
+    }
+
+    /// Begins the chain of `genesis` in a file that is gone at the end.
+    ///
+    /// # Errors
+    /// [`io::Error`] when the file cannot be made; [`DatabaseError`] as [`Self::open_on`].
+    pub(crate) fn scratch(path: &Path, genesis: Genesis) -> io::Result<Result<Self>> {
+        Ok(Self::open_on(Scratch::new(path)?, genesis))
+    }
+
+    /// Whether every page of the file is what was written, by its checksum. Where one is not, the state of before may be left.
+    ///
+    /// # Errors
+    /// [`DatabaseError`] when the file cannot be read.
+    pub(crate) fn is_sound(&mut self) -> Result<bool> {
+        match self.redb.check_integrity() {
+            Ok(sound) => Ok(sound),
+            Err(redb::DatabaseError::Storage(redb::StorageError::Corrupted(_))) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn with(redb: redb::Database, genesis: Genesis) -> Result<Self> {

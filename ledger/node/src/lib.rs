@@ -10,6 +10,7 @@
 //! Architecture invariant: what a record may become is decided in the crate `ledger` alone; nothing here changes a record.
 #![forbid(unsafe_code)]
 
+mod audit;
 mod book;
 mod checked;
 mod clock;
@@ -28,6 +29,7 @@ mod operator;
 mod relay;
 mod serve;
 
+pub use audit::{Audit, AuditError, audit};
 pub use clock::Clock;
 pub use database::{Database, DatabaseError, Page, Snapshot};
 pub use full::is_disk_full;

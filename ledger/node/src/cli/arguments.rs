@@ -118,6 +118,14 @@ pub(super) enum Command {
         #[arg(long, value_name = "IP:PORT", value_parser = parse_http)]
         http: Option<Http>,
     },
+    /// Verifies the directory's whole chain, while nobody runs on it: checksums, the certificate of each block, each block by
+    /// doing it again from the genesis on, and all that is kept of them. Writes nothing but a file as large as the chain, which is
+    /// gone at the end. Prints what was verified as JSON; exit code 1 with the first thing that is wrong.
+    Verify {
+        /// Directory of the validator.
+        #[arg(long)]
+        dir: PathBuf,
+    },
     /// Prints the chain's charter, proven, as JSON: its validators and its rules.
     Charter(Operator),
     /// Changes the charter: drafted by one operator, approved by those of more than two thirds of the voting power, submitted

@@ -1,10 +1,15 @@
 //! What each command does.
 
-use std::{fs, future::Future, path::Path};
+use std::{
+    fs,
+    future::Future,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use ledger::{Genesis, Hash, SignedDecree, decree::Change};
 use ledger_node::{
-    Home, HttpOptions, InitOptions, Introduction, Operator, RunOptions, approve, fetch_genesis, merge,
+    Home, HttpOptions, InitOptions, Introduction, Operator, RunOptions, approve, audit, fetch_genesis, merge,
     read_genesis, run,
 };
 use peer_link::PeerAddress;
@@ -16,6 +21,9 @@ use super::{
     arguments::{self, Arguments, Changes, Command, HTTP, Http},
     log::{self, LogFormat},
 };
+
+/// Time between two lines that say how far a long command is.
+const PROGRESS: Duration = Duration::from_secs(5);
 
 /// Why a command failed.
 pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -68,6 +76,7 @@ pub(crate) fn perform(arguments: Arguments) -> Result<(), Failure> {
             http: http_options(http),
             ..RunOptions::new(dir, listen)
         })),
+        Command::Verify { dir } => verify(&dir, format),
         Command::Charter(operator) => block_on(async {
             let operator = connect(operator).await?;
             let charter = operator.charter().await?.record;
@@ -104,6 +113,17 @@ fn decree(command: arguments::Decree, format: LogFormat) -> Result<(), Failure> 
             say_json(&serde_json::json!({"height": header.height}))
         }),
     }
+}
+
+fn verify(directory: &Path, format: LogFormat) -> Result<(), Failure> {
+    let mut said = Instant::now();
+    let progress = |height, last| {
+        if said.elapsed() >= PROGRESS {
+            log::say(format, Level::INFO, &format!("block {height} of {last}"));
+            said = Instant::now();
+        }
+    };
+    say_json(&audit(directory, progress)?)
 }
 
 async fn connect(operator: arguments::Operator) -> Result<Operator, Failure> {

@@ -16,7 +16,7 @@ use redb::{ReadableTable, ReadableTableMetadata as _, TableDefinition, WriteTran
 use super::{Bytes, DatabaseError, Result};
 
 pub(super) const SEALED: TableDefinition<Bytes, (u64, Bytes)> = TableDefinition::new("sealed");
-const SEALED_FOR: TableDefinition<Bytes, ()> = TableDefinition::new("sealed_for");
+pub(super) const SEALED_FOR: TableDefinition<Bytes, ()> = TableDefinition::new("sealed_for");
 const UNCLAIMED: TableDefinition<Bytes, Bytes> = TableDefinition::new("unclaimed");
 const UNCLAIMED_OF: TableDefinition<Bytes, u64> = TableDefinition::new("unclaimed_of");
 

@@ -7,7 +7,7 @@ use super::{Bytes, Result, Snapshot};
 
 /// Height → number of transactions (u32, little-endian), then the hashes of the versions that the block wrote, in the order in which
 /// they were made. The genesis is height 0.
-const WRITTEN: TableDefinition<u64, Bytes> = TableDefinition::new("written");
+pub(super) const WRITTEN: TableDefinition<u64, Bytes> = TableDefinition::new("written");
 
 /// Bytes of the number of transactions.
 const COUNT: usize = size_of::<u32>();
