@@ -4,7 +4,7 @@
 use std::{fmt::Display, str::FromStr};
 
 use ledger::{
-    Genesis, Hash, Id, Kind, PublicKey, Signature, SignedTransaction,
+    Excerpt, Genesis, Hash, Id, Kind, PublicKey, Signature, SignedTransaction,
     body::{Entity, Label},
     quantity,
     query::{Position, State},
@@ -52,4 +52,5 @@ fuzz_target!(|text: &str| {
     check_json::<Genesis>(text);
     check_json::<Entity>(text);
     check_json::<SignedTransaction>(text);
+    check_json::<Excerpt>(text);
 });

@@ -14,8 +14,6 @@ use crate::{
     protocol::{Answer, MAX_ANSWER, Request},
 };
 
-/// Rounds of handover pages before a peer is given up as endless.
-pub(super) const MAX_HANDOVER_PAGES: usize = 64;
 /// Pause after every peer failed, while heads are followed.
 const FOLLOW_PAUSE: Duration = Duration::from_secs(1);
 /// A followed peer that announces no head for this long is left for another one.
@@ -32,7 +30,7 @@ impl ChainClient {
     }
 
     pub(super) async fn sync_with(&self, connection: &Connection) -> Result<Header, Reason> {
-        for _ in 0..MAX_HANDOVER_PAGES {
+        loop {
             let after = self.light().height();
             let answer = call(connection, &Request::Head { after }).await?;
             let Answer::Head { handovers, head } = answer else {
@@ -47,8 +45,11 @@ impl ChainClient {
             if !more {
                 return Ok(head.header);
             }
+            // Nobody can forge a handover, so whoever has no new one has no more.
+            if head.header.height <= after {
+                return Err(Reason::OffTopic);
+            }
         }
-        Err(Reason::OffTopic)
     }
 
     /// Verifies a header; what is verified is on stable storage before anything is done by it.

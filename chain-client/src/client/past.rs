@@ -1,13 +1,12 @@
 //! Records as they were: proven against the header of an earlier block, which is verified from the genesis on.
 
-use ledger::{Height, LightClient, Record, RecordKey};
+use ledger::{CertifiedHeader, Excerpt, Height, LightClient, Record, RecordKey};
 use peer_link::Connection;
 
 use super::{
     ChainClient,
-    heads::MAX_HANDOVER_PAGES,
     peers::{call, unexpected},
-    records::verified,
+    records::{earlier_than, verified},
 };
 use crate::{
     ClientError, Reason,
@@ -38,7 +37,13 @@ impl ChainClient {
         keys: &[RecordKey],
         height: Height,
     ) -> Result<Vec<Option<Record>>, Reason> {
-        let mut light = self.followed_to(&connection, height).await?;
+        let known = self.light().clone();
+        let light = if known.height() <= height {
+            known
+        } else {
+            LightClient::new(self.chain(), self.genesis()).map_err(Reason::Lied)?
+        };
+        let (mut light, _) = followed_to(light, &connection, height).await?;
         let keys = keys.to_vec();
         let answer = call(
             &connection,
@@ -58,35 +63,89 @@ impl ChainClient {
         verified(&head.header, &keys, proofs)
     }
 
-    /// A light client that has followed the handovers before a height.
-    async fn followed_to(&self, connection: &Connection, height: Height) -> Result<LightClient, Reason> {
-        let known = self.light().clone();
-        let mut light = if known.height() <= height {
-            known
-        } else {
-            LightClient::new(self.chain(), self.genesis()).map_err(Reason::Lied)?
+    /// A record as it is, or as it was after the block of a height, with its whole history and all that proves it.
+    ///
+    /// # Errors
+    /// [`ClientError`] when no peer gave all of it.
+    pub async fn excerpt(&self, key: RecordKey, height: Option<Height>) -> Result<Excerpt, ClientError> {
+        self.ask(move |connection| Box::pin(self.excerpt_from(connection, key, height)))
+            .await
+    }
+
+    async fn excerpt_from(
+        &self,
+        connection: Connection,
+        key: RecordKey,
+        height: Option<Height>,
+    ) -> Result<Excerpt, Reason> {
+        let keys = vec![key];
+        let question = height.map_or_else(
+            || Request::Records(keys.clone()),
+            |height| Request::RecordsAt {
+                height,
+                keys: keys.clone(),
+            },
+        );
+        let answer = call(&connection, &question).await?;
+        let Answer::Records { head, proofs } = answer else {
+            return Err(unexpected(answer));
         };
-        for _ in 0..MAX_HANDOVER_PAGES {
-            let after = light.height();
-            let answer = call(connection, &Request::Head { after }).await?;
-            let Answer::Head { handovers, head } = answer else {
-                return Err(unexpected(answer));
-            };
-            // A page that is full ends with its last handover as the head.
-            let more = handovers.last().is_some_and(|last| last.header == head.header);
-            for handover in handovers.iter().filter(|handover| handover.header.height > after) {
-                if handover.header.height >= height {
-                    return Ok(light);
-                }
-                light.advance(handover).map_err(Reason::Lied)?;
+        let (Ok([proof]), true) = (
+            <[_; 1]>::try_from(proofs),
+            height.is_none_or(|height| head.header.height == height),
+        ) else {
+            return Err(Reason::OffTopic);
+        };
+        let light = LightClient::new(self.chain(), self.genesis()).map_err(Reason::Lied)?;
+        let (mut light, handovers) = followed_to(light, &connection, head.header.height).await?;
+        light.advance(&head).map_err(Reason::Lied)?;
+        let latest = light.verify_record(key, proof.clone()).map_err(Reason::Lied)?;
+        let earlier = match &latest {
+            Some(latest) => earlier_than(latest, &connection, usize::MAX).await?,
+            None => Vec::new(),
+        };
+        Ok(Excerpt {
+            genesis: self.genesis().clone(),
+            handovers,
+            head,
+            key,
+            proof,
+            earlier,
+        })
+    }
+}
+
+/// Follows the handovers before a height. Gives the client that has, and what it followed.
+async fn followed_to(
+    mut light: LightClient,
+    connection: &Connection,
+    height: Height,
+) -> Result<(LightClient, Vec<CertifiedHeader>), Reason> {
+    let mut followed = Vec::new();
+    loop {
+        let after = light.height();
+        let answer = call(connection, &Request::Head { after }).await?;
+        let Answer::Head { handovers, head } = answer else {
+            return Err(unexpected(answer));
+        };
+        // A page that is full ends with its last handover as the head.
+        let more = handovers.last().is_some_and(|last| last.header == head.header);
+        for handover in handovers {
+            let of = handover.header.height;
+            if of >= height {
+                return Ok((light, followed));
             }
-            if !more {
-                return Ok(light);
-            }
-            if light.height() == after {
-                break;
+            if of > after {
+                light.advance(&handover).map_err(Reason::Lied)?;
+                followed.push(handover);
             }
         }
-        Err(Reason::OffTopic)
+        if !more {
+            return Ok((light, followed));
+        }
+        // Nobody can forge a handover, so whoever has no new one has no more.
+        if light.height() == after {
+            return Err(Reason::OffTopic);
+        }
     }
 }

@@ -167,33 +167,39 @@ impl ChainClient {
         let latest = &latest.ok_or_else(|| ClientError::Missing(key.to_string()))?;
         self.ask(move |connection| {
             Box::pin(async move {
-                let mut earlier: Vec<Record> = Vec::new();
-                loop {
-                    let from = earlier.last().map_or(latest.previous, |record| record.previous);
-                    if from == Hash::ZERO || earlier.len() >= MAX_HISTORY {
-                        break;
-                    }
-                    let answer = call(&connection, &Request::History { from }).await?;
-                    let Answer::Versions(page) = answer else {
-                        return Err(unexpected(answer));
-                    };
-                    if page.is_empty() || page.len() > HISTORY_PAGE {
-                        return Err(Reason::OffTopic);
-                    }
-                    // Each link is checked before more is taken in.
-                    for record in page {
-                        if !earlier.last().unwrap_or(latest).follows(&record) {
-                            return Err(Reason::Lied(LightError::BrokenHistory(key, record.version)));
-                        }
-                        earlier.push(record);
-                    }
-                }
-                if earlier.len() < MAX_HISTORY {
-                    verify_history(latest, &earlier).map_err(Reason::Lied)?;
-                }
+                let earlier = earlier_than(latest, &connection, MAX_HISTORY).await?;
                 Ok(std::iter::once(latest.clone()).chain(earlier).collect())
             })
         })
         .await
+    }
+}
+
+/// The versions before one, newest first, each linked to the one before, back to the first or as many as `most` and a page.
+pub(super) async fn earlier_than(latest: &Record, connection: &Connection, most: usize) -> Result<Vec<Record>, Reason> {
+    let mut earlier: Vec<Record> = Vec::new();
+    loop {
+        let from = earlier.last().map_or(latest.previous, |record| record.previous);
+        if from == Hash::ZERO {
+            verify_history(latest, &earlier).map_err(Reason::Lied)?;
+            return Ok(earlier);
+        }
+        if earlier.len() >= most {
+            return Ok(earlier);
+        }
+        let answer = call(connection, &Request::History { from }).await?;
+        let Answer::Versions(page) = answer else {
+            return Err(unexpected(answer));
+        };
+        if page.is_empty() || page.len() > HISTORY_PAGE {
+            return Err(Reason::OffTopic);
+        }
+        // Each link is checked before more is taken in.
+        for record in page {
+            if !earlier.last().unwrap_or(latest).follows(&record) {
+                return Err(Reason::Lied(LightError::BrokenHistory(latest.key(), record.version)));
+            }
+            earlier.push(record);
+        }
     }
 }

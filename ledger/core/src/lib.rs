@@ -10,7 +10,7 @@
 //! | [`tree`] | the authenticated state, proofs of presence and absence |
 //! | [`consensus`], [`block`], [`genesis`] | what validators sign |
 //! | [`index`], [`query`], [`geography`] | what records are found by, and when a rule finds them |
-//! | [`light`] | verifying all of it from the genesis hash alone |
+//! | [`light`], [`excerpt`] | verifying all of it from the genesis hash alone, asked for or kept in a file |
 //!
 //! Architecture invariant: no clock, file, socket or randomness is reached from here, and no other crate of the project
 //! is known here. The same blocks give the same records and the same state root on every machine.
@@ -22,6 +22,7 @@ pub mod body;
 pub mod consensus;
 pub mod decree;
 pub mod encoding;
+pub mod excerpt;
 pub mod genesis;
 pub mod geography;
 pub mod hash;
@@ -44,6 +45,7 @@ pub use agreement::{Agreement, Amendment, SignedAgreement, SignedAmendment};
 pub use block::{Block, CertifiedHeader, Header};
 pub use consensus::{Certificate, Validator, ValidatorSet};
 pub use decree::{Decree, SignedDecree};
+pub use excerpt::Excerpt;
 pub use genesis::Genesis;
 pub use hash::Hash;
 pub use key::{PublicKey, Signature, SigningKey};

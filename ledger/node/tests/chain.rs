@@ -219,13 +219,82 @@ fn ask(running: &Running, words: &[&str]) -> (i32, Vec<serde_json::Value>, Strin
         .args(words)
         .output()
         .unwrap();
-    let lines = String::from_utf8(output.stdout).unwrap();
+    told(&output)
+}
+
+/// Exit code, lines on standard output, and standard error.
+fn told(output: &std::process::Output) -> (i32, Vec<serde_json::Value>, String) {
+    let [lines, error] = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8(bytes.clone()).unwrap());
     let values = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    (
-        output.status.code().unwrap(),
-        values,
-        String::from_utf8(output.stderr).unwrap(),
-    )
+    (output.status.code().unwrap(), values, error)
+}
+
+/// `ledger` without anybody to ask, with this on standard input.
+fn verify(chain: &str, text: &str) -> (i32, Vec<serde_json::Value>, String) {
+    let mut program = std::process::Command::new(env!("CARGO_BIN_EXE_ledger"))
+        .args(["--chain", chain, "verify", "-"])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::io::Write::write_all(&mut program.stdin.take().unwrap(), text.as_bytes()).unwrap();
+    told(&program.wait_with_output().unwrap())
+}
+
+/// What was exported is verified by the genesis hash alone, and nothing else passes for it.
+fn check_exported(running: &Running, id: &str, paid: u64) {
+    let chain = running.chain().to_string();
+    let (code, exported, error) = ask(running, &["export", "account", id]);
+    assert_eq!((code, exported.len()), (0, 1), "{error}");
+    let (code, proven, error) = verify(&chain, &exported[0].to_string());
+    assert_eq!((code, proven.len()), (0, 3), "{error}");
+    assert_eq!(proven[0]["head"], exported[0]["head"]["header"]);
+    let (_, history, _) = ask(running, &["history", "account", id]);
+    assert_eq!(proven[1..], history);
+
+    let (_, then, _) = ask(running, &["export", "account", id, "--at", &paid.to_string()]);
+    let (code, proven, _) = verify(&chain, &then[0].to_string());
+    assert_eq!(
+        (code, proven[0]["head"]["height"].as_u64(), proven.len()),
+        (0, Some(paid), 2)
+    );
+    let (_, absent, _) = ask(running, &["export", "farm", id]);
+    let (code, proven, error) = verify(&chain, &absent[0].to_string());
+    assert_eq!(
+        (code, proven.len(), error.contains("that is proven")),
+        (5, 1, true),
+        "{error}"
+    );
+
+    let spoilt = |change: fn(&mut serde_json::Value), said: &str| {
+        let mut other = exported[0].clone();
+        change(&mut other);
+        let (code, proven, error) = verify(&chain, &other.to_string());
+        assert_eq!((code, proven.len()), (1, 0), "{error}");
+        assert!(error.contains(said) && error.lines().count() == 1, "{error}");
+    };
+    spoilt(|excerpt| excerpt["genesis"]["name"] = "other".into(), "wrong genesis");
+    spoilt(
+        |excerpt| excerpt["head"]["header"]["height"] = 1.into(),
+        "certificate of another block",
+    );
+    spoilt(
+        |excerpt| excerpt["proof"]["record"]["body"]["account"]["balance"] = 9.into(),
+        "altered record",
+    );
+    spoilt(
+        |excerpt| excerpt["proof"]["record"] = serde_json::Value::Null,
+        "missing record",
+    );
+    spoilt(|excerpt| excerpt["earlier"] = serde_json::json!([]), "broken history");
+    spoilt(|excerpt| excerpt["key"]["kind"] = "farm".into(), "bad proof");
+    spoilt(
+        |excerpt| excerpt["more"] = 1.into(),
+        "nothing that `ledger export` wrote",
+    );
+    let (code, _, error) = verify(&"0".repeat(64), &exported[0].to_string());
+    assert_eq!((code, error.contains("wrong genesis")), (1, true), "{error}");
 }
 
 /// The program says what stands on the chain of [`a_record_is_proven_as_it_was_after_any_block`].
@@ -264,6 +333,7 @@ fn check_program(running: &Running, paid: [u64; 2]) {
         code == 0 && lines[0]["head"]["height"].as_u64() >= Some(paid[1]),
         "{lines:?}"
     );
+    check_exported(running, &id, paid[0]);
     let (code, _, error) = ask(running, &["get", "planet", &id]);
     assert_eq!((code, error.contains("no such kind")), (2, true), "{error}");
 }

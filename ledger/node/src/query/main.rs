@@ -3,13 +3,18 @@
 //! Answers are JSON, a line each. Exit codes: 0 done, 1 failed with the reason in one line, 2 wrong usage, 5 proven that there is
 //! no such record.
 
-use std::{io::Write as _, process::ExitCode};
+use std::{
+    fs::File,
+    io::{self, Read as _, Write as _},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
-use chain_client::Reach;
+use chain_client::{ChainClient, Reach};
 use clap::{Args, Parser, Subcommand};
 use error_line::with_causes;
 use ledger::{
-    Hash, Height, Id, Kind, RecordKey, Resources, Tokens,
+    Excerpt, Hash, Height, Id, Kind, LightError, RecordKey, Resources, Tokens,
     body::Charter,
     geography::Place,
     quantity,
@@ -22,6 +27,8 @@ use serde::Serialize;
 const FAILED: u8 = 1;
 const USAGE: u8 = 2;
 const MISSING: u8 = 5;
+/// Longest file with an excerpt in bytes: some ten thousand versions.
+const MAX_EXCERPT: u64 = 64 * 1024 * 1024;
 
 /// Asks validators and followers of a chain and verifies what they say, from the genesis on.
 #[derive(Parser)]
@@ -34,12 +41,11 @@ struct Arguments {
     /// Hash of the chain's genesis: all that is trusted.
     #[arg(long, env = "LEDGER_CHAIN", value_name = "HASH")]
     chain: Hash,
-    /// A member of the chain to ask; may be given several times.
+    /// A member of the chain to ask; may be given several times. `verify` asks nobody.
     #[arg(
         long = "peer",
         env = "LEDGER_PEERS",
         value_name = "KEY@IP:PORT",
-        required = true,
         value_delimiter = ' '
     )]
     peers: Vec<PeerAddress>,
@@ -49,6 +55,17 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    #[command(flatten)]
+    Ask(Question),
+    /// Verifies what `export` wrote, without asking anybody. Prints the block after which it was so, then the versions, newest first.
+    Verify {
+        /// The file; `-` is standard input.
+        file: PathBuf,
+    },
+}
+
+#[derive(Subcommand)]
+enum Question {
     /// The newest block, and who validates the next.
     Status,
     /// The latest version of a record, or that of an earlier time.
@@ -67,6 +84,16 @@ enum Command {
         kind: Kind,
         /// Its id.
         id: Id,
+    },
+    /// A record with its whole history and all that proves it, as one line of JSON to be kept or passed on.
+    Export {
+        /// Its kind.
+        kind: Kind,
+        /// Its id.
+        id: Id,
+        /// As it was after this block.
+        #[arg(long, value_name = "HEIGHT", value_parser = clap::value_parser!(u64).range(1..))]
+        at: Option<Height>,
     },
     /// Records of a kind, each proven to match. A peer may leave some out.
     Find(Find),
@@ -136,6 +163,16 @@ impl Find {
 
 #[derive(Debug, thiserror::Error)]
 enum Failure {
+    #[error("nobody to ask: name members of the chain with --peer KEY@IP:PORT or in LEDGER_PEERS")]
+    NoPeers,
+    #[error("read {0}")]
+    Read(PathBuf, #[source] io::Error),
+    #[error("{0} is longer than {MAX_EXCERPT} bytes")]
+    TooLong(PathBuf),
+    #[error("{0} is nothing that `ledger export` wrote")]
+    NoExcerpt(PathBuf, #[source] serde_json::Error),
+    #[error("{0} proves nothing")]
+    Proof(PathBuf, #[source] Box<LightError>),
     #[error(transparent)]
     Operator(#[from] OperatorError),
     #[error(transparent)]
@@ -164,7 +201,7 @@ fn main() -> ExitCode {
             say_error(&error);
             ExitCode::from(match error {
                 Failure::Missing(_) | Failure::MissingThen(..) => MISSING,
-                Failure::Query(_) => USAGE,
+                Failure::Query(_) | Failure::NoPeers => USAGE,
                 _ => FAILED,
             })
         }
@@ -172,16 +209,24 @@ fn main() -> ExitCode {
 }
 
 async fn perform(arguments: Arguments) -> Result<(), Failure> {
-    let client = open_chain(arguments.chain, arguments.peers).await?;
-    match arguments.command {
-        Command::Status => {
+    let Arguments { chain, peers, command } = arguments;
+    match command {
+        Command::Verify { file } => verify(chain, &file),
+        Command::Ask(_) if peers.is_empty() => Err(Failure::NoPeers),
+        Command::Ask(question) => answer(&open_chain(chain, peers).await?, question).await,
+    }
+}
+
+async fn answer(client: &ChainClient, question: Question) -> Result<(), Failure> {
+    match question {
+        Question::Status => {
             let head = client.sync().await?;
             let key = RecordKey::new(Kind::Charter, Charter::ID);
             let charter = client.records_at(&[key], head.height).await?.pop().flatten();
             let charter = charter.ok_or(Failure::MissingThen(key, head.height))?.body;
             say(&serde_json::json!({"id": head.id(), "head": head, "charter": charter}))
         }
-        Command::Get { kind, id, at } => {
+        Question::Get { kind, id, at } => {
             let key = RecordKey::new(kind, id);
             let found = match at {
                 Some(height) => client.records_at(&[key], height).await?,
@@ -193,14 +238,15 @@ async fn perform(arguments: Arguments) -> Result<(), Failure> {
             })?;
             say(&record)
         }
-        Command::History { kind, id } => {
+        Question::History { kind, id } => {
             let key = RecordKey::new(kind, id);
             if client.records(&[key]).await?.into_iter().flatten().next().is_none() {
                 return Err(Failure::Missing(key));
             }
             client.history(key).await?.iter().try_for_each(say)
         }
-        Command::Find(find) => {
+        Question::Export { kind, id, at } => say(&client.excerpt(RecordKey::new(kind, id), at).await?),
+        Question::Find(find) => {
             let query = find.query();
             query.check()?;
             let found = client.search(&query, Reach::most(find.most)).await?;
@@ -211,6 +257,34 @@ async fn perform(arguments: Arguments) -> Result<(), Failure> {
             Ok(())
         }
     }
+}
+
+fn verify(chain: Hash, file: &Path) -> Result<(), Failure> {
+    let read = |error| Failure::Read(file.to_owned(), error);
+    let mut source: Box<dyn io::Read> = if file == Path::new("-") {
+        Box::new(io::stdin())
+    } else {
+        Box::new(File::open(file).map_err(read)?)
+    };
+    let mut text = Vec::new();
+    source
+        .by_ref()
+        .take(MAX_EXCERPT + 1)
+        .read_to_end(&mut text)
+        .map_err(read)?;
+    if u64::try_from(text.len()).is_ok_and(|length| length > MAX_EXCERPT) {
+        return Err(Failure::TooLong(file.to_owned()));
+    }
+    let excerpt: Excerpt = serde_json::from_slice(&text).map_err(|error| Failure::NoExcerpt(file.to_owned(), error))?;
+    let key = excerpt.key;
+    let proven = excerpt
+        .verify(chain)
+        .map_err(|error| Failure::Proof(file.to_owned(), Box::new(error)))?;
+    say(&serde_json::json!({"id": proven.header.id(), "head": proven.header}))?;
+    if proven.versions.is_empty() {
+        return Err(Failure::MissingThen(key, proven.header.height));
+    }
+    proven.versions.iter().try_for_each(say)
 }
 
 /// One line on standard output. A reader that went away is no reason to fail.
