@@ -346,7 +346,11 @@ async fn a_record_is_proven_as_it_was_after_any_block() {
     let client = client(&running, None).await;
     let key = RecordKey::new(Kind::Account, author(2).id);
     let before = client.sync().await.unwrap().height;
-    let pay = async |amount| client.send(&author(1), transfer(amount)).await.unwrap().height;
+    let pay = async |amount| {
+        client.send(&author(1), transfer(amount)).await.unwrap();
+        let paid = client.record::<ledger::body::Account>(author(2).id).await.unwrap();
+        paid.unwrap().record.height
+    };
     let paid = [pay(5).await, pay(6).await];
     let balance = async |height| {
         let record = client.records_at(&[key], height).await.unwrap().pop().unwrap();
