@@ -9,6 +9,7 @@ use ledger::{
     encoding::{MAX_BLOCK, MAX_RECORD, MAX_TRANSACTION},
     light::RecordProof,
     query::{Position, Query},
+    tree::{Region, RegionProof},
 };
 use peer_link::PeerAddress;
 
@@ -28,6 +29,8 @@ pub const MAX_KEYS: usize = 16;
 pub const PAGE: usize = 256;
 /// Most versions in one answer.
 pub const HISTORY_PAGE: usize = MAX_ANSWER / MAX_RECORD / 2;
+/// Most leaves of the state tree in one answer.
+pub const MAX_LEAVES: usize = 2_048;
 /// Longest time that an answer waits for a block.
 pub const BLOCK_WAIT: Duration = Duration::from_secs(5);
 /// Time in which an answer comes.
@@ -90,6 +93,13 @@ pub enum Request {
         /// The records.
         keys: Vec<RecordKey>,
     },
+    /// All that stands in a region of the state tree after a block, proven against its header.
+    Region {
+        /// Height of the block; the newest without one.
+        height: Option<Height>,
+        /// The region.
+        region: Region,
+    },
 }
 
 /// What is answered.
@@ -132,4 +142,11 @@ pub enum Answer {
     Peers(Vec<PeerAddress>),
     /// To [`Request::Blocks`], in ascending order without a gap.
     Blocks(Vec<(Block, Certificate)>),
+    /// To [`Request::Region`].
+    Region {
+        /// The header that the proof leads to.
+        head: CertifiedHeader,
+        /// The proof; nothing where there are more than [`MAX_LEAVES`] leaves, and each half is to be asked for.
+        proof: Option<RegionProof>,
+    },
 }

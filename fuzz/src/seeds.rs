@@ -11,6 +11,7 @@ use ledger::{
     Kind, Operation, Tokens,
     encoding::encode,
     query::{Position, Query},
+    sets::Set,
     transaction::Step,
 };
 use node_api::manifest::{Entry, Manifest};
@@ -94,7 +95,13 @@ fn values(world: &mut World) -> io::Result<()> {
     for node in world.store.nodes.values().take(2) {
         seeds.value(13, "tree-node", node)?;
     }
-    seeds.value(14, "key", &contract)
+    seeds.value(14, "key", &contract)?;
+    let region = Set {
+        kind: Kind::Contract,
+        of: author(1),
+    }
+    .region();
+    seeds.value(15, "region-proof", &(region, world.prove_below(region)))
 }
 
 fn texts(world: &World) -> io::Result<()> {

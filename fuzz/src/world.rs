@@ -18,7 +18,7 @@ use ledger::{
     store::MemoryStore,
     text::Text,
     transaction::{Join, Step},
-    tree,
+    tree::{self, Region, RegionProof},
 };
 
 use crate::input::Input;
@@ -255,6 +255,16 @@ impl World {
             record: self.store.latest.get(&key).cloned(),
             proof: tree::prove(&self.store, self.store.root, key.path()).expect("the tree is whole"),
         }
+    }
+
+    /// All that stands in a region of the state tree under the newest block.
+    ///
+    /// # Panics
+    /// Never: the tree is whole and small.
+    #[must_use]
+    pub fn prove_below(&self, region: Region) -> RegionProof {
+        let proof = tree::prove_below(&self.store, self.store.root, region, usize::MAX);
+        proof.expect("the tree is whole").expect("it is small")
     }
 
     fn enrolment(&self, remaining: u32) -> Enrolment {

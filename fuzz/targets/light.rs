@@ -7,6 +7,8 @@ use ledger::{
     CertifiedHeader, Id, Kind, LightClient, RecordKey,
     encoding::{MAX_BLOCK, decode, encode},
     light::RecordProof,
+    sets::Set,
+    tree::RegionProof,
 };
 use libfuzzer_sys::fuzz_target;
 use zos_fuzz::{
@@ -29,6 +31,11 @@ static TRUTH: LazyLock<Truth> = LazyLock::new(|| {
     keys.push(RecordKey::new(Kind::Node, Id::default()));
     Truth { world, head, keys }
 });
+
+/// Some with members, and one that is empty.
+fn sets() -> [Set; 3] {
+    [(Kind::Contract, 1), (Kind::Image, 1), (Kind::Farm, 9)].map(|(kind, seed)| Set { kind, of: author(seed) })
+}
 
 /// Changes some bytes of a true message; the input says which and how.
 fn forge(truth: &[u8], input: &mut Input<'_>) -> Vec<u8> {
@@ -55,7 +62,8 @@ fuzz_target!(|data: &[u8]| {
     let Truth { world, head, keys } = &*TRUTH;
     let mut input = Input::new(data);
     let mut client = LightClient::new(world.genesis.hash(), &world.genesis).expect("the genesis is right");
-    if input.byte() & 1 == 0 {
+    let choice = input.byte() % 3;
+    if choice == 0 {
         if let Ok(forged) = decode::<CertifiedHeader>(&forge(&encode(head), &mut input), MAX_BLOCK)
             && client.advance(&forged).is_ok()
         {
@@ -64,6 +72,20 @@ fuzz_target!(|data: &[u8]| {
         return;
     }
     client.advance(head).expect("the true header is believed");
+    if choice == 1 {
+        let region = sets()[input.below(sets().len())].region();
+        let truth = world.prove_below(region);
+        let leaves = truth
+            .clone()
+            .verify(head.header.state, region)
+            .expect("the truth is believed");
+        if let Ok(forged) = decode::<RegionProof>(&forge(&encode(&truth), &mut input), MAX_BLOCK)
+            && let Ok(believed) = forged.verify(head.header.state, region)
+        {
+            assert_eq!(believed, leaves, "a forged set was believed");
+        }
+        return;
+    }
     let key = keys[input.below(keys.len())];
     let truth = world.prove(key);
     assert_eq!(

@@ -3,7 +3,7 @@
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use ledger::{
-    Block, Certificate, CertifiedHeader, Genesis, Header, Record, RecordKey, SignedTransaction, ValidatorSet,
+    Block, Certificate, CertifiedHeader, Genesis, Hash, Header, Record, RecordKey, SignedTransaction, ValidatorSet,
     body::Misconduct,
     decree::SignedDecree,
     encoding::{MAX_BLOCK, decode, encode},
@@ -23,7 +23,7 @@ fuzz_target!(|data: &[u8]| {
     let Some((kind, bytes)) = data.split_first() else {
         return;
     };
-    match kind % 15 {
+    match kind % 16 {
         0 => _ = check::<Block>(bytes).map(|block| (block.header.id(), Block::transactions_hash(&block.transactions))),
         1 => _ = check::<Header>(bytes),
         2 => _ = check::<Certificate>(bytes),
@@ -33,11 +33,15 @@ fuzz_target!(|data: &[u8]| {
         6 => _ = check::<Genesis>(bytes).map(|genesis| (genesis.check().is_ok(), genesis.hash())),
         7 => _ = check::<RecordProof>(bytes),
         8 => _ = check::<ValidatorSet>(bytes).map(|set| (set.check().is_ok(), set.hash())),
-        9 => _ = check::<Misconduct>(bytes).map(|misconduct| misconduct.check(ledger::Hash::ZERO).is_ok()),
+        9 => _ = check::<Misconduct>(bytes).map(|misconduct| misconduct.check(Hash::ZERO).is_ok()),
         10 => _ = check::<SignedDecree>(bytes),
         11 => _ = check::<Query>(bytes).map(|query| query.check().is_ok()),
         12 => _ = check::<Position>(bytes),
         13 => _ = check::<tree::Node>(bytes).map(|node| node.hash()),
-        _ => _ = check::<RecordKey>(bytes).map(|key| key.path()),
+        14 => _ = check::<RecordKey>(bytes).map(|key| key.path()),
+        _ => {
+            _ = check::<(tree::Region, tree::RegionProof)>(bytes)
+                .map(|(region, proof)| proof.verify(Hash::ZERO, region))
+        }
     }
 });

@@ -6,6 +6,7 @@ mod peers;
 mod records;
 mod sealed;
 mod search;
+mod sets;
 
 use std::{
     path::PathBuf,

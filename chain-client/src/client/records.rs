@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ledger::{
-    Hash, Header, Id, Kind, LightError, Record, RecordKey,
+    CertifiedHeader, Hash, Header, Id, Kind, LightError, Record, RecordKey,
     body::{Assignments, Contract},
     light::{RecordProof, verify_history},
     record::BodyOf,
@@ -36,7 +36,7 @@ pub struct Proven<B> {
 }
 
 impl<B: BodyOf> Proven<B> {
-    fn new(record: Record) -> Option<Self> {
+    pub(super) fn new(record: Record) -> Option<Self> {
         let body = B::of(&record.body)?.clone();
         Some(Self { record, body })
     }
@@ -91,14 +91,29 @@ impl ChainClient {
     }
 
     async fn records_from(&self, connection: &Connection, keys: &[RecordKey]) -> Result<Vec<Option<Record>>, Reason> {
+        let request = Request::Records(keys.to_vec());
+        let (head, proofs) = self
+            .by_newest(connection, &request, |answer| match answer {
+                Answer::Records { head, proofs } => Ok((head, proofs)),
+                answer => Err(unexpected(answer)),
+            })
+            .await?;
+        verified(&head.header, keys, proofs)
+    }
+
+    /// What a peer says by its newest header, which is verified; asked again where the peer is a moment behind what is known, or
+    /// the validators have changed. `read` takes the header and the rest out of an answer.
+    pub(super) async fn by_newest<T>(
+        &self,
+        connection: &Connection,
+        request: &Request,
+        read: fn(Answer) -> Result<(CertifiedHeader, T), Reason>,
+    ) -> Result<(CertifiedHeader, T), Reason> {
         let mut attempt = 1;
-        let (head, proofs) = loop {
-            let answer = call(connection, &Request::Records(keys.to_vec())).await?;
-            let Answer::Records { head, proofs } = answer else {
-                return Err(unexpected(answer));
-            };
+        loop {
+            let (head, answer) = read(call(connection, request).await?)?;
             match self.advance(&head) {
-                Ok(()) => break (head, proofs),
+                Ok(()) => return Ok((head, answer)),
                 Err(Reason::Lied(LightError::WrongValidatorSet { .. })) if attempt < STALE_ATTEMPTS => {
                     self.sync_with(connection).await?;
                 }
@@ -108,8 +123,7 @@ impl ChainClient {
                 Err(reason) => return Err(reason),
             }
             attempt += 1;
-        };
-        verified(&head.header, keys, proofs)
+        }
     }
 
     /// All live contracts of a node. The set is proven to be complete and each contract to be the latest version.

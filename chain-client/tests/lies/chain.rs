@@ -2,17 +2,18 @@
 
 use std::collections::BTreeSet;
 
-use chain_client::protocol::{Answer, PAGE, Request};
+use chain_client::protocol::{Answer, MAX_LEAVES, PAGE, Request};
 use ledger::{
     CertifiedHeader, Genesis, Hash, Header, Height, Id, Record, RecordKey, SigningKey, Timestamp, Tokens, Validator,
     ValidatorSet,
     block::Block,
-    body::{Account, Assignments},
+    body::{Account, Assignments, Blob, Image},
     consensus::{Certificate, CommitSignature, VoteKind, vote_bytes},
     genesis::Issuance,
     light::RecordProof,
     query::Position,
     record::Body,
+    sets,
     store::MemoryStore,
     text::Text,
     tree,
@@ -26,6 +27,17 @@ pub(crate) fn node() -> Id {
 /// The contracts that are live on it.
 pub(crate) fn contracts() -> BTreeSet<Id> {
     [1, 2].map(|seed| Id::from_hash(Hash::from_bytes([seed; 32]))).into()
+}
+
+/// Names of the images that belong to it from the second block on: more than one answer holds.
+fn images() -> impl Iterator<Item = Text<128>> {
+    (0..=MAX_LEAVES).map(|n| Text::lossy(&format!("image {n}")))
+}
+
+/// Ids of its images, in ascending order.
+pub(crate) fn image_ids() -> Vec<Id> {
+    let ids: BTreeSet<Id> = images().map(|name| Image::founding_id(node(), &name)).collect();
+    ids.into_iter().collect()
 }
 
 /// Ids that a search finds, more than one page of them, in ascending order.
@@ -106,31 +118,47 @@ impl Chain {
             balance: Tokens::from_micro(5),
             ..Account::default()
         };
-        chain.decide(1, account.into());
+        chain.decide(1, vec![(node(), account.into())]);
         if height > 1 {
             let assignments = Assignments {
                 contracts: contracts(),
                 ..Assignments::default()
             };
-            chain.decide(2, assignments.into());
+            let mut bodies = vec![(node(), assignments.into())];
+            bodies.extend(images().map(|name| {
+                let (root, config) = (Blob::of(&[1]), Blob::of(&[2]));
+                let owner = node();
+                let image = Image {
+                    owner,
+                    name,
+                    root,
+                    config,
+                };
+                (Image::founding_id(owner, &image.name), image.into())
+            }));
+            chain.decide(2, bodies);
         }
         chain
     }
 
-    fn decide(&mut self, height: Height, body: Body) {
-        let record = Record {
-            id: node(),
-            version: 1,
-            previous: Hash::ZERO,
-            author: Id::CHAIN,
-            height,
-            body,
-        };
-        let change = [(record.key().path(), record.hash())];
-        let (root, nodes) = tree::update(&self.store, self.store.root, &change).unwrap();
+    fn decide(&mut self, height: Height, bodies: Vec<(Id, Body)>) {
+        let mut changes = Vec::new();
+        for (id, body) in bodies {
+            let record = Record {
+                id,
+                version: 1,
+                previous: Hash::ZERO,
+                author: Id::CHAIN,
+                height,
+                body,
+            };
+            changes.extend(sets::changes(None, &record));
+            self.store.latest.insert(record.key(), record);
+        }
+        changes.sort_unstable();
+        let (root, nodes) = tree::update(&self.store, self.store.root, &changes).unwrap();
         self.store.nodes.extend(nodes);
         self.store.root = root;
-        self.store.latest.insert(record.key(), record);
         let previous = if height == 1 { Hash::ZERO } else { self.head.header.id() };
         self.head = certify(header(&self.genesis, height, previous, root), VALIDATOR);
     }
@@ -160,6 +188,10 @@ impl Chain {
                 let next = hits.last().copied().filter(|_| hits.len() == PAGE);
                 Answer::Found { hits, next }
             }
+            Request::Region { region, .. } => Answer::Region {
+                head: self.head.clone(),
+                proof: tree::prove_below(&self.store, self.store.root, *region, MAX_LEAVES).unwrap(),
+            },
             _ => Answer::Unable("not known here".into()),
         }
     }

@@ -17,10 +17,11 @@ use ledger::{
     body::{Account, Assignments, Blob},
     query::{Position, Query},
     record::Body,
+    tree::RegionProof,
 };
 use peer_link::{Endpoint, Limits, LinkKey, PeerAddress, Protocols, Serving, protocol, serve_requests};
 
-use chain::{Chain, certify, contracts, farms, node, validators};
+use chain::{Chain, certify, contracts, farms, image_ids, node, validators};
 
 /// How one peer answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +34,7 @@ enum Conduct {
     AlteredRecord,
     WithheldRecord,
     TruncatedSet,
+    TooMany,
     EarlierHead,
     Garbage,
     Silence,
@@ -89,7 +91,10 @@ async fn endpoint(seed: u8) -> Endpoint {
 /// What a peer of this conduct answers; nothing where it sends no answer of the protocol.
 fn answer(conduct: Conduct, request: &Request) -> Option<Answer> {
     let honest = match request {
-        Request::RecordsAt { height, .. } => Chain::at(*height),
+        Request::RecordsAt { height, .. }
+        | Request::Region {
+            height: Some(height), ..
+        } => Chain::at(*height),
         _ => Chain::at(2),
     };
     let answer = match conduct {
@@ -119,6 +124,22 @@ fn answer(conduct: Conduct, request: &Request) -> Option<Answer> {
                 }
             }
             Answer::Records { head, proofs }
+        }
+        (_, Answer::Region { mut head, proof }) => {
+            disguise(conduct, &mut head);
+            let proof = match (conduct, proof) {
+                (Conduct::TooMany, _) => None,
+                (Conduct::TruncatedSet, Some(proof)) => Some(RegionProof {
+                    leaves: proof.leaves[1..].to_vec(),
+                    ..proof
+                }),
+                (Conduct::WithheldRecord, Some(_)) => Some(RegionProof {
+                    siblings: vec![],
+                    leaves: vec![],
+                }),
+                (_, proof) => proof,
+            };
+            Answer::Region { head, proof }
         }
         (_, answer) => answer,
     })
@@ -234,6 +255,44 @@ async fn what_was_after_an_earlier_block_is_proven_and_a_lie_about_it_is_named()
         let lines = lines.lock().unwrap().clone();
         assert!(lines.len() == 1 && lines[0].contains(check), "{conduct:?}: {lines:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_set_is_complete_or_refused() {
+    for (conduct, check) in [
+        (Conduct::Honest, None),
+        (Conduct::OtherValidators, Some("refused: wrong validator set")),
+        (Conduct::TruncatedSet, Some("refused: bad proof of a set")),
+        (Conduct::WithheldRecord, Some("refused: bad proof of a set")),
+        (Conduct::TooMany, Some("refused: answered something else")),
+        (Conduct::EarlierHead, Some("refused: stale head: height 1, but 2")),
+        (Conduct::Garbage, Some("refused: broken protocol")),
+    ] {
+        let (honest, liar) = (
+            Peer::start(2, Conduct::Honest).await,
+            Peer::start(1, Conduct::Honest).await,
+        );
+        let (complaints, lines) = collect();
+        let client = client(&liar, &honest, complaints).await;
+        client.sync().await.unwrap();
+        *liar.conduct.lock().unwrap() = conduct;
+        let (header, images) = client.set(Kind::Image, node()).await.unwrap();
+        assert_eq!((header.height, images), (2, image_ids()), "{conduct:?}");
+        let lines = lines.lock().unwrap().clone();
+        let named = |check| lines.len() == 1 && lines[0].contains(check);
+        assert!(check.map_or(lines.is_empty(), named), "{conduct:?}: {lines:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_belongs_to_who_has_nothing_and_that_is_proven() {
+    let peer = Peer::start(1, Conduct::Honest).await;
+    let client = client(&peer, &peer, collect().0).await;
+    assert_eq!(client.set(Kind::Farm, node()).await.unwrap().1, []);
+    assert_eq!(
+        client.all_of::<ledger::body::Image>(Id::default()).await.unwrap().len(),
+        0
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

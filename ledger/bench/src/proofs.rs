@@ -26,8 +26,8 @@ impl State {
             random.fill(&mut bytes);
             Hash::from_bytes(bytes)
         };
-        let mut leaves: Vec<tree::Change> = (records.len()..size).map(|_| (hash(), hash())).collect();
-        leaves.extend(records.iter().map(|record| (record.key().path(), record.hash())));
+        let mut leaves: Vec<tree::Change> = (records.len()..size).map(|_| (hash(), Some(hash()))).collect();
+        leaves.extend(records.iter().map(|record| (record.key().path(), Some(record.hash()))));
         leaves.sort_unstable();
         let mut store = MemoryStore::default();
         let (root, nodes) = tree::update(&store, Hash::ZERO, &leaves).expect("an empty tree has nothing to read");

@@ -38,6 +38,8 @@ pub enum Domain {
     Agreement,
     /// A signature with its key and what it signs.
     Signature,
+    /// Whose set of records it is, and of which kind.
+    Set,
 }
 
 /// What the contexts' keys are: to derive one costs more than to hash a node of the state tree by it.
@@ -46,7 +48,7 @@ static CONTEXT_KEYS: LazyLock<[ContextKey; Domain::ALL.len()]> =
 
 impl Domain {
     /// In the order of their declaration.
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 13] = [
         Self::Genesis,
         Self::Header,
         Self::Transactions,
@@ -59,6 +61,7 @@ impl Domain {
         Self::Validators,
         Self::Agreement,
         Self::Signature,
+        Self::Set,
     ];
 
     #[expect(
@@ -83,6 +86,7 @@ impl Domain {
             Self::Validators => "zos ledger 2026-11 validators",
             Self::Agreement => "zos ledger 2026-11 agreement",
             Self::Signature => "zos ledger 2026-11 signature",
+            Self::Set => "zos ledger 2026-11 set",
         }
     }
 }

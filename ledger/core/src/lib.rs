@@ -7,7 +7,7 @@
 //! | [`record`] and [`body`] | what stands on the chain: versions linked to the one before |
 //! | [`transaction`], [`agreement`], [`decree`] | what may change it, and who must have signed |
 //! | [`machine`] | the only place where records change: pure and deterministic |
-//! | [`tree`] | the authenticated state, proofs of presence and absence |
+//! | [`tree`], [`sets`] | the authenticated state, proofs of presence, of absence, and that a set is complete |
 //! | [`consensus`], [`block`], [`genesis`] | what validators sign |
 //! | [`index`], [`query`], [`geography`] | what records are found by, and when a rule finds them |
 //! | [`light`], [`excerpt`] | verifying all of it from the genesis hash alone, asked for or kept in a file |
@@ -34,6 +34,7 @@ pub mod machine;
 pub mod quantity;
 pub mod query;
 pub mod record;
+pub mod sets;
 pub mod signatures;
 pub mod store;
 pub mod text;

@@ -91,6 +91,9 @@ pub enum LightError {
         #[source]
         error: ProofError,
     },
+    /// A proof does not lead from a region's leaves to the trusted root.
+    #[error("bad proof of a set")]
+    BadRegion(#[source] ProofError),
     /// The record is not the one whose hash was proven.
     #[error("altered record: {0} is not the version that was proven")]
     AlteredRecord(RecordKey),
@@ -122,6 +125,7 @@ impl LightError {
             Self::BadHandoverSet(_) => "bad handover set",
             Self::NoHead => "no verified head",
             Self::BadProof { .. } => "bad proof",
+            Self::BadRegion(_) => "bad proof of a set",
             Self::AlteredRecord(_) => "altered record",
             Self::WithheldRecord(_) => "missing record",
             Self::TruncatedSet(_) => "truncated contract set",

@@ -11,6 +11,12 @@
 //! empty  = 32 zero bytes
 //! ```
 
+mod below;
+#[cfg(test)]
+mod tests;
+
+pub use below::{Region, RegionProof, prove_below};
+
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
 
@@ -70,8 +76,10 @@ fn load(store: &(impl Store + ?Sized), hash: &Hash) -> Result<Node, TreeError> {
         .ok_or(TreeError::Missing(*hash))
 }
 
-/// A path and the value that it is to have.
-pub type Change = (Hash, Hash);
+/// A path and the value that it is to have; `None` takes the leaf away.
+pub type Change = (Hash, Option<Hash>);
+/// A path and its value.
+pub type Leaf = (Hash, Hash);
 
 /// Sets the values of `changes`, which are in ascending order of distinct paths. Returns the new root and the nodes that
 /// the store does not have yet.
@@ -85,13 +93,33 @@ pub fn update(
 ) -> Result<(Hash, Vec<(Hash, Node)>), TreeError> {
     let mut made = Vec::new();
     let root = update_below(store, root, 0, changes, &mut made)?;
-    Ok((root, made))
+    Ok((root.hash, made))
 }
 
-fn make(node: Node, made: &mut Vec<(Hash, Node)>) -> Hash {
+/// A subtree as a change leaves it.
+#[derive(Debug, Clone, Copy)]
+struct Subtree {
+    hash: Hash,
+    /// Whether it is a leaf; not known of one that did not change.
+    is_leaf: Option<bool>,
+}
+
+impl Subtree {
+    fn is_leaf(&self, store: &(impl Store + ?Sized)) -> Result<bool, TreeError> {
+        match self.is_leaf {
+            Some(is_leaf) => Ok(is_leaf),
+            None => Ok(matches!(load(store, &self.hash)?, Node::Leaf { .. })),
+        }
+    }
+}
+
+fn make(node: Node, made: &mut Vec<(Hash, Node)>) -> Subtree {
     let hash = node.hash();
     made.push((hash, node));
-    hash
+    Subtree {
+        hash,
+        is_leaf: Some(matches!(node, Node::Leaf { .. })),
+    }
 }
 
 fn update_below(
@@ -100,39 +128,59 @@ fn update_below(
     depth: u8,
     changes: &[Change],
     made: &mut Vec<(Hash, Node)>,
-) -> Result<Hash, TreeError> {
+) -> Result<Subtree, TreeError> {
     if changes.is_empty() {
-        return Ok(at);
+        return Ok(Subtree {
+            hash: at,
+            is_leaf: None,
+        });
     }
+    let set = |(path, value): &Change| value.map(|value| (*path, value));
     if at == Hash::ZERO {
-        return Ok(build(depth, changes, made));
+        let leaves: Vec<Leaf> = changes.iter().filter_map(set).collect();
+        return Ok(build(depth, &leaves, made));
     }
     match load(store, &at)? {
         Node::Leaf { path, value } => {
             let mut all = changes.to_vec();
             if let Err(position) = all.binary_search_by_key(&path, |change| change.0) {
-                all.insert(position, (path, value));
+                all.insert(position, (path, Some(value)));
             }
-            Ok(build(depth, &all, made))
+            let leaves: Vec<Leaf> = all.iter().filter_map(set).collect();
+            Ok(build(depth, &leaves, made))
         }
         Node::Branch { left, right } => {
             let (zeros, ones) = split(depth, changes);
             let left = update_below(store, left, depth.saturating_add(1), zeros, made)?;
             let right = update_below(store, right, depth.saturating_add(1), ones, made)?;
+            // A leaf that is alone stands as high as it can.
+            match (left.hash == Hash::ZERO, right.hash == Hash::ZERO) {
+                (true, true) => return Ok(left),
+                (true, false) if right.is_leaf(store)? => return Ok(right),
+                (false, true) if left.is_leaf(store)? => return Ok(left),
+                _ => {}
+            }
+            let (left, right) = (left.hash, right.hash);
             Ok(make(Node::Branch { left, right }, made))
         }
     }
 }
 
-/// Changes in ascending order, parted by the bit at `depth`: they share all bits before it.
-fn split(depth: u8, changes: &[Change]) -> (&[Change], &[Change]) {
-    changes.split_at(changes.partition_point(|(path, _)| !path.bit(depth)))
+/// In ascending order of the paths.
+type Ordered<'a, V> = &'a [(Hash, V)];
+
+/// Parts by the bit at `depth` what shares the bits before it.
+fn split<V>(depth: u8, all: Ordered<'_, V>) -> (Ordered<'_, V>, Ordered<'_, V>) {
+    all.split_at(all.partition_point(|(path, _)| !path.bit(depth)))
 }
 
 /// Builds the subtree of leaves alone.
-fn build(depth: u8, leaves: &[Change], made: &mut Vec<(Hash, Node)>) -> Hash {
+fn build(depth: u8, leaves: &[Leaf], made: &mut Vec<(Hash, Node)>) -> Subtree {
     match leaves {
-        [] => Hash::ZERO,
+        [] => Subtree {
+            hash: Hash::ZERO,
+            is_leaf: Some(false),
+        },
         [(path, value)] => make(
             Node::Leaf {
                 path: *path,
@@ -142,8 +190,8 @@ fn build(depth: u8, leaves: &[Change], made: &mut Vec<(Hash, Node)>) -> Hash {
         ),
         _ => {
             let (zeros, ones) = split(depth, leaves);
-            let left = build(depth.saturating_add(1), zeros, made);
-            let right = build(depth.saturating_add(1), ones, made);
+            let left = build(depth.saturating_add(1), zeros, made).hash;
+            let right = build(depth.saturating_add(1), ones, made).hash;
             make(Node::Branch { left, right }, made)
         }
     }
@@ -167,6 +215,12 @@ pub enum ProofError {
     /// It ends in a leaf that does not lie on the way to the path.
     #[error("proof ends in a leaf of another subtree")]
     WrongSubtree,
+    /// It proves less of the tree than was asked for.
+    #[error("proof is of a part of what was asked for")]
+    Part,
+    /// Its leaves are not in ascending order.
+    #[error("proof has leaves out of order")]
+    Unordered,
     /// It leads to another root.
     #[error("proof leads to root {actual}, expected {expected}")]
     WrongRoot {
@@ -221,7 +275,7 @@ impl Proof {
             return Err(ProofError::TooDeep);
         }
         let bits = || (0..=u8::MAX).take(self.siblings.len());
-        let (mut hash, value) = match self.end {
+        let (hash, value) = match self.end {
             None => (Hash::ZERO, None),
             Some((leaf, value)) => {
                 if bits().any(|depth| leaf.bit(depth) != path.bit(depth)) {
@@ -230,98 +284,25 @@ impl Proof {
                 (Node::Leaf { path: leaf, value }.hash(), (leaf == path).then_some(value))
             }
         };
-        for (depth, sibling) in bits().zip(&self.siblings).rev() {
-            let (left, right) = if path.bit(depth) {
-                (*sibling, hash)
-            } else {
-                (hash, *sibling)
-            };
-            hash = Node::Branch { left, right }.hash();
-        }
-        if hash == root {
-            Ok(value)
-        } else {
-            Err(ProofError::WrongRoot {
-                actual: hash,
-                expected: root,
-            })
-        }
+        check_way(root, path, hash, &self.siblings)?;
+        Ok(value)
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::store::MemoryStore;
-
-    fn path(n: u16) -> Hash {
-        Hash::of(Domain::StatePath, &n)
-    }
-
-    fn set(store: &mut MemoryStore, root: Hash, values: &BTreeMap<Hash, Hash>) -> Hash {
-        let changes: Vec<Change> = values.iter().map(|(path, value)| (*path, *value)).collect();
-        let (root, made) = update(store, root, &changes).unwrap();
-        store.nodes.extend(made);
-        root
-    }
-
-    proptest! {
-        #[test]
-        fn the_root_depends_on_the_content_alone_and_every_path_is_provable(
-            entries in proptest::collection::btree_map(0_u16..400, any::<u8>(), 0..60),
-            cut in 0_usize..60,
-        ) {
-            let all: BTreeMap<Hash, Hash> =
-                entries.iter().map(|(k, v)| (path(*k), Hash::from_bytes([*v; 32]))).collect();
-            let mut store = MemoryStore::default();
-            let at_once = set(&mut store, Hash::ZERO, &all);
-            let first = all.iter().take(cut).map(|(k, _)| (*k, Hash::from_bytes([0xee; 32]))).collect();
-            let in_steps = set(&mut store, Hash::ZERO, &first);
-            let in_steps = set(&mut store, in_steps, &all);
-            prop_assert_eq!(at_once, in_steps);
-            for n in 0_u16..400 {
-                let proof = prove(&store, at_once, path(n)).unwrap();
-                prop_assert_eq!(proof.verify(at_once, path(n)), Ok(all.get(&path(n)).copied()));
-            }
-        }
-    }
-
-    #[test]
-    fn a_proof_cannot_be_turned_into_another() {
-        let mut store = MemoryStore::default();
-        let values: BTreeMap<Hash, Hash> = (0..50).map(|n| (path(n), path(n + 1_000))).collect();
-        let root = set(&mut store, Hash::ZERO, &values);
-        let proof = prove(&store, root, path(7)).unwrap();
-        assert!(matches!(
-            proof.verify(Hash::ZERO, path(7)),
-            Err(ProofError::WrongRoot { .. })
-        ));
-        let hidden = Proof {
-            end: None,
-            ..proof.clone()
+/// Checks that a subtree lies where `path` leads through these siblings from `root`.
+fn check_way(root: Hash, path: Hash, subtree: Hash, siblings: &[Hash]) -> Result<(), ProofError> {
+    let mut actual = subtree;
+    for (depth, sibling) in (0..=u8::MAX).take(siblings.len()).zip(siblings).rev() {
+        let (left, right) = if path.bit(depth) {
+            (*sibling, actual)
+        } else {
+            (actual, *sibling)
         };
-        assert!(matches!(
-            hidden.verify(root, path(7)),
-            Err(ProofError::WrongRoot { .. })
-        ));
-        let altered = Proof {
-            end: Some((path(7), path(8))),
-            ..proof.clone()
-        };
-        assert!(matches!(
-            altered.verify(root, path(7)),
-            Err(ProofError::WrongRoot { .. })
-        ));
-        let other = prove(&store, root, path(8)).unwrap();
-        assert!(other.verify(root, path(7)).is_err());
-        let deep = Proof {
-            siblings: vec![Hash::ZERO; 257],
-            ..proof
-        };
-        assert_eq!(deep.verify(root, path(7)), Err(ProofError::TooDeep));
+        actual = Node::Branch { left, right }.hash();
+    }
+    if actual == root {
+        Ok(())
+    } else {
+        Err(ProofError::WrongRoot { actual, expected: root })
     }
 }

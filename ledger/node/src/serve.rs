@@ -3,15 +3,15 @@
 use std::{sync::Arc, time::Duration};
 
 use chain_client::protocol::{
-    Answer, BLOCK_WAIT, DEADLINE, HISTORY_PAGE, MAX_ANSWER, MAX_BLOCKS, MAX_KEYS, MAX_REQUEST, MAX_SEALED, PAGE,
-    Request,
+    Answer, BLOCK_WAIT, DEADLINE, HISTORY_PAGE, MAX_ANSWER, MAX_BLOCKS, MAX_KEYS, MAX_LEAVES, MAX_REQUEST, MAX_SEALED,
+    PAGE, Request,
 };
 use ledger::{
     CertifiedHeader, Hash, Height, Record, RecordKey, SignedTransaction,
     encoding::{MAX_BLOCK, encode},
     light::RecordProof,
     query::{Position, Query},
-    tree,
+    tree::{self, Region},
 };
 use peer_link::{Connection, Limits, LinkError, PeerId, Shares, Stream, serve_requests};
 use tokio::{sync::Semaphore, time::timeout};
@@ -167,6 +167,7 @@ fn answer(source: &Source, peer: PeerId, request: Request) -> Result<Answer, Dat
         Request::Head { after } => head(&ledger.snapshot()?, after),
         Request::Records(keys) => records(&ledger.snapshot()?, &keys),
         Request::RecordsAt { height, keys } => records_at(&ledger.snapshot()?, height, &keys),
+        Request::Region { height, region } => leaves(&ledger.snapshot()?, height, region),
         Request::Search { query, after, each } => search(&ledger.snapshot()?, &query, after, each),
         Request::Version(hash) => version(&ledger.snapshot()?, hash),
         Request::History { from } => history(&ledger.snapshot()?, from),
@@ -287,6 +288,21 @@ pub(crate) fn prove(snapshot: &Snapshot<'_>, root: Hash, key: RecordKey) -> Resu
         None => None,
     };
     Ok(RecordProof { record, proof })
+}
+
+fn leaves(snapshot: &Snapshot<'_>, height: Option<Height>, region: Region) -> Result<Answer, DatabaseError> {
+    let head = match height {
+        None => snapshot.certified_head()?,
+        Some(height) => snapshot.certified(height)?,
+    };
+    let Some(head) = head else {
+        return Ok(height.map_or_else(no_block, |height| {
+            Answer::Unable(format!("there is no block {height} here"))
+        }));
+    };
+    let proof = tree::prove_below(snapshot, head.header.state, region, MAX_LEAVES);
+    let proof = proof.map_err(|error| DatabaseError::Other(error.to_string()))?;
+    Ok(Answer::Region { head, proof })
 }
 
 fn search(snapshot: &Snapshot<'_>, query: &Query, after: Option<Position>, each: u16) -> Result<Answer, DatabaseError> {

@@ -320,6 +320,14 @@ fn check_program(running: &Running, paid: [u64; 2]) {
         (5, 0, true),
         "{error}"
     );
+    let (code, lines, _) = ask(running, &["set", "name", &id]);
+    assert_eq!(
+        (code, lines.len(), lines[0]["body"]["name"]["label"].as_str()),
+        (0, 1, Some("meadow")),
+        "{lines:?}"
+    );
+    let (code, lines, _) = ask(running, &["set", "farm", &id]);
+    assert_eq!((code, lines.len()), (0, 0), "an empty set is proven to be empty");
     let (code, lines, error) = ask(running, &["find", "entity", "--most", "1"]);
     assert_eq!(
         (code, lines.len(), error.contains("there are more")),

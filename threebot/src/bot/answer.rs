@@ -162,8 +162,8 @@ impl Bot {
             return Ok(live);
         }
         let mut live = 0;
-        for farm in self.chain().find(Kind::Farm, Some(self.id())).await? {
-            for node in self.chain().find(Kind::Node, Some(farm)).await? {
+        for farm in self.chain().set(Kind::Farm, self.id()).await?.1 {
+            for node in self.chain().set(Kind::Node, farm).await?.1 {
                 if let Some(assignments) = self.chain().record::<Assignments>(node).await? {
                     live += assignments.body.contracts.len();
                 }

@@ -45,12 +45,10 @@ impl Bot {
     /// Its farm of this name or id, or its only one.
     async fn farm(&self, wanted: Option<&str>) -> Result<(Id, Farm), BotError> {
         let mut fitting = Vec::new();
-        for id in self.chain().find(Kind::Farm, Some(self.id())).await? {
-            let Some(farm) = self.chain().record::<Farm>(id).await? else {
-                continue;
-            };
+        for farm in self.chain().all_of::<Farm>(self.id()).await? {
+            let id = farm.record.id;
             let named = |text: &str| farm.body.name.as_str() == text || id.to_string() == text;
-            if farm.body.owner == self.id() && wanted.is_none_or(named) {
+            if wanted.is_none_or(named) {
                 fitting.push((id, farm.body));
             }
         }
@@ -73,7 +71,7 @@ impl Bot {
     pub async fn set_terms(&self, farm: Option<&str>, terms: Terms) -> Result<Id, BotError> {
         let (farm, _) = self.farm(farm).await?;
         let terms = Terms { farm, ..terms };
-        let known = self.chain().find(Kind::Terms, Some(farm)).await?;
+        let (_, known) = self.chain().set(Kind::Terms, farm).await?;
         if let Some(id) = known.first().copied() {
             self.send(Operation::UpdateTerms { id, terms }).await?;
             return Ok(id);
@@ -129,15 +127,11 @@ impl Bot {
     /// [`BotError`] when the chain cannot be asked.
     pub async fn farms(&self) -> Result<Vec<FarmView>, BotError> {
         let mut views = Vec::new();
-        for id in self.chain().find(Kind::Farm, Some(self.id())).await? {
-            let Some(farm) = self.chain().record::<Farm>(id).await? else {
-                continue;
-            };
+        for farm in self.chain().all_of::<Farm>(self.id()).await? {
+            let id = farm.record.id;
             let mut nodes = Vec::new();
-            for node in self.chain().find(Kind::Node, Some(id)).await? {
-                let Some(record) = self.chain().record::<Node>(node).await? else {
-                    continue;
-                };
+            for record in self.chain().all_of::<Node>(id).await? {
+                let node = record.record.id;
                 let assignments = self.chain().record::<Assignments>(node).await?;
                 let assignments = assignments.map(|assignments| assignments.body).unwrap_or_default();
                 let refused = record.body.refused_disks.iter();
@@ -158,7 +152,7 @@ impl Bot {
                 name: farm.body.name.to_string(),
                 country: String::from_utf8_lossy(&farm.body.location.country).into_owned(),
                 nodes,
-                terms: self.chain().find(Kind::Terms, Some(id)).await?,
+                terms: self.chain().set(Kind::Terms, id).await?.1,
             });
         }
         Ok(views)

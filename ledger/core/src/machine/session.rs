@@ -11,6 +11,7 @@ use crate::{
     key::{PublicKey, Purpose, Signature},
     machine::{Refusal, amendment, charter, contracts, farms, names, nodes, people, settlement, signatures},
     record::{Body, BodyOf, Id, Kind, Record, RecordKey},
+    sets,
     signatures::{Claim, Signatures},
     store::{Store, StoreError},
     transaction::{Operation, SignedTransaction},
@@ -275,12 +276,14 @@ impl<'a, S: Store + ?Sized> Session<'a, S> {
     /// # Errors
     /// [`TreeError`] when the state tree cannot be read.
     pub fn finish(self, root: Hash) -> Result<Outcome, TreeError> {
-        let mut changes: Vec<tree::Change> = self
-            .latest
-            .iter()
-            .map(|(key, record)| (key.path(), record.hash()))
-            .collect();
+        let mut changes = Vec::new();
+        for (key, record) in &self.latest {
+            let before = self.store.latest(key).map_err(TreeError::Store)?;
+            changes.extend(sets::changes(before.as_ref(), record));
+        }
         changes.sort();
+        // Nobody finds two members of one set with the same half of an id, and nobody who does shall stop the chain.
+        changes.dedup_by_key(|(path, _)| *path);
         let (root, nodes) = tree::update(self.store, root, &changes)?;
         Ok(Outcome {
             records: self.records,

@@ -242,5 +242,6 @@ const fn kind_of(request: &Request) -> &'static str {
         Request::Acquaint(_) => "acquaint",
         Request::Blocks { .. } => "blocks",
         Request::RecordsAt { .. } => "records-at",
+        Request::Region { .. } => "region",
     }
 }

@@ -97,6 +97,13 @@ enum Question {
     },
     /// Records of a kind, each proven to match. A peer may leave some out.
     Find(Find),
+    /// All records of a kind that belong to somebody or something, proven to be all. Contracts that have ended are not among them.
+    Set {
+        /// Their kind.
+        kind: Kind,
+        /// To whom or what they belong: an owner, a farm, a node.
+        of: Id,
+    },
 }
 
 #[derive(Args)]
@@ -255,6 +262,14 @@ async fn answer(client: &ChainClient, question: Question) -> Result<(), Failure>
                 note("there are more; --most N shows more of them");
             }
             Ok(())
+        }
+        Question::Set { kind, of } => {
+            let (header, ids) = client.set(kind, of).await?;
+            let keys: Vec<RecordKey> = ids.into_iter().map(|id| RecordKey::new(kind, id)).collect();
+            let members = client.records_at(&keys, header.height).await?;
+            keys.into_iter()
+                .zip(members)
+                .try_for_each(|(key, member)| say(&member.ok_or(Failure::MissingThen(key, header.height))?))
         }
     }
 }

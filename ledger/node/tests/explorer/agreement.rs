@@ -178,7 +178,7 @@ impl Chain {
         let mut store = MemoryStore::default();
         let mut changes: Vec<_> = records
             .iter()
-            .map(|record| (record.key().path(), record.hash()))
+            .map(|record| (record.key().path(), Some(record.hash())))
             .collect();
         changes.sort();
         let (root, nodes) = tree::update(&store, Hash::ZERO, &changes).unwrap();

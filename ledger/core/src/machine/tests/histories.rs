@@ -3,6 +3,10 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::{
+    sets::{self, Set},
+    tree::prove_below,
+};
 
 /// One step of a random history.
 #[derive(Debug, Clone)]
@@ -154,6 +158,20 @@ proptest! {
         let live = |record: &&Record| matches!(&record.body, Body::Contract(contract) if contract.ended().is_none());
         let expected: std::collections::BTreeSet<Id> = world.store.latest.values().filter(live).map(|r| r.id).collect();
         prop_assert_eq!(assignments.contracts, expected);
+        let mut sets: BTreeMap<Set, Vec<Id>> = BTreeMap::new();
+        for record in world.store.latest.values() {
+            for set in sets::of(record) {
+                sets.entry(set).or_default().push(record.id);
+            }
+        }
+        for kind in [Kind::Contract, Kind::Farm, Kind::Node, Kind::Terms, Kind::Image] {
+            for of in [author(CUSTOMER), author(FARMER), author(NODE), farm()] {
+                let set = Set { kind, of };
+                let proof = prove_below(&world.store, world.store.root, set.region(), 1_000).unwrap().unwrap();
+                let leaves = proof.verify(world.store.root, set.region()).unwrap();
+                prop_assert_eq!(set.members(&leaves), sets.get(&set).cloned().unwrap_or_default());
+            }
+        }
         prop_assert_eq!(world.store.root, run().store.root);
     }
 }
