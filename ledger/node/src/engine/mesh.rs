@@ -21,7 +21,7 @@ use tokio::{
     io::AsyncWriteExt,
     sync::{Mutex, mpsc, watch},
     task::{AbortHandle, JoinSet},
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tracing::debug;
 
@@ -48,7 +48,7 @@ const OPENING_DEADLINE: Duration = Duration::from_secs(5);
 const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
 /// Pause before the first dial after a failure or a lost link.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
-/// Longest pause between dials.
+/// Longest pause between dials. A link that is lost before counts as a failure: who hangs up at once is not dialled at once.
 const LONGEST_PAUSE: Duration = Duration::from_secs(3);
 
 /// What a stream is for.
@@ -159,8 +159,11 @@ async fn keep_dialling(hub: Arc<Hub>, endpoint: Endpoint, peer: PeerAddress) {
         } else {
             match endpoint.dial(&peer, protocol::CONSENSUS).await {
                 Ok(connection) => {
-                    backoff.succeeded();
+                    let since = Instant::now();
                     serve(Arc::clone(&hub), connection).await;
+                    if since.elapsed() >= LONGEST_PAUSE {
+                        backoff.succeeded();
+                    }
                 }
                 Err(error) => debug!(%error, "validator not reached"),
             }

@@ -1,21 +1,28 @@
-//! Validators that lie: one that proposes what is no block, and one that runs twice.
+//! Validators that lie: one that proposes what is no block, one that withholds blocks, and one that runs twice.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use ledger::{Block, Certificate, Hash, Kind, ValidatorSet, body::Misconduct, encoding::encode};
+use ledger::{Block, Certificate, Hash, Kind, PublicKey, ValidatorSet, body::Misconduct, encoding::encode};
 use ledger_node::{
     Clock, Database, Home, Ledger, LedgerError,
-    engine::{Application, EngineConfig, Mesh, Proposed, Timeouts, Verdict, run_among},
+    engine::{Application, EngineConfig, EngineError, Mesh, Proposed, Timeouts, Verdict, run_among},
 };
-use peer_link::{Endpoint, Protocols, protocol};
-use tokio::sync::watch;
+use peer_link::{Endpoint, PeerId, Protocols, Serving, protocol};
+use tokio::{
+    sync::{oneshot, watch},
+    task::JoinHandle,
+    time::timeout,
+};
 
-use crate::{four, network::Network};
+use crate::{
+    four,
+    network::{Network, PATIENCE},
+};
 
 /// What a liar does to the blocks that it proposes.
 type Spoil = fn(&mut Block) -> Option<Hash>;
 
-/// A validator that finds every block valid and proposes none that is.
+/// A validator that finds every block valid, spoils those that it proposes, and keeps what was decided to itself.
 struct Liar {
     ledger: Arc<Ledger>,
     lies: Vec<Spoil>,
@@ -57,10 +64,76 @@ impl Application for Liar {
         Ok(())
     }
 
-    fn decided(&self, height: u64) -> Result<Option<(Vec<u8>, Certificate)>, LedgerError> {
-        let snapshot = self.ledger.snapshot()?;
-        let decided = snapshot.block(height)?.zip(snapshot.certificate(height)?);
-        Ok(decided.map(|(block, certificate)| (encode(&block), certificate)))
+    fn decided(&self, _: u64) -> Result<Option<(Vec<u8>, Certificate)>, LedgerError> {
+        Ok(None)
+    }
+}
+
+/// A liar that runs in the place of a validator of a network.
+struct Lying {
+    key: PublicKey,
+    /// How many blocks it has proposed.
+    told: watch::Receiver<usize>,
+    stop: oneshot::Sender<()>,
+    engine: JoinHandle<Result<Liar, EngineError>>,
+    _serving: Serving,
+}
+
+impl Lying {
+    /// Tells these lies, one after the other, and has nothing to do with `shunned`.
+    async fn start(network: &Network, number: usize, lies: Vec<Spoil>, shunned: Option<PeerId>) -> Self {
+        let home = Home::open(network.home(number)).unwrap();
+        let endpoint = Endpoint::bind(&home.link_key, network.listen(number)).await.unwrap();
+        let others = home.peers.iter().filter(|peer| Some(peer.id()) != shunned);
+        let addresses: BTreeMap<_, _> = others.map(|peer| (peer.id(), peer.clone())).collect();
+        let (mesh, door) = Mesh::new(endpoint.clone(), watch::channel(addresses).1);
+        let protocols = Protocols::new().with(protocol::CONSENSUS, move |connection| {
+            let door = door.clone();
+            async move {
+                if Some(connection.peer()) != shunned {
+                    door.handle(connection).await;
+                }
+            }
+        });
+        let serving = endpoint.serve(protocols);
+        let key = home.consensus_key.public();
+        let config = EngineConfig {
+            chain: network.chain,
+            key: home.consensus_key.clone(),
+            directory: home.consensus(),
+            block_interval: Duration::from_millis(200),
+            timeouts: Timeouts::default(),
+            moniker: "liar".into(),
+        };
+        let database = Database::open(&home.database(), home.genesis.clone()).unwrap();
+        let (tell, told) = watch::channel(0);
+        let liar = Liar {
+            ledger: Arc::new(Ledger::new(database, key, Clock::default()).unwrap()),
+            lies,
+            told: tell,
+        };
+        let (stop, stopped) = oneshot::channel();
+        let engine = tokio::spawn(run_among(config, mesh, liar, async { drop(stopped.await) }));
+        Self {
+            key,
+            told,
+            stop,
+            engine,
+            _serving: serving,
+        }
+    }
+
+    /// Waits until it has proposed so many blocks.
+    async fn proposes(&mut self, blocks: usize) {
+        let enough = self.told.wait_for(|told| *told >= blocks);
+        timeout(PATIENCE, enough).await.expect("its turn comes").unwrap();
+    }
+
+    /// Gives its chain free.
+    async fn stop(self) -> PublicKey {
+        drop(self.stop);
+        drop(self.engine.await.unwrap().unwrap());
+        self.key
     }
 }
 
@@ -79,41 +152,18 @@ async fn what_is_no_block_is_committed_by_nobody_whoever_proposes_it() {
             block.header.height += 1;
             None
         },
+        // The bytes of the block that it names stay with it.
         |_| Some(Hash::from_bytes([7; 32])),
     ];
     let mut network = Network::found(4).await;
     for honest in [0, 1, 2] {
         network.start(honest);
     }
-    let home = Home::open(network.home(3)).unwrap();
-    let endpoint = Endpoint::bind(&home.link_key, network.listen(3)).await.unwrap();
-    let addresses: BTreeMap<_, _> = home.peers.iter().map(|peer| (peer.id(), peer.clone())).collect();
-    let (mesh, door) = Mesh::new(endpoint.clone(), watch::channel(addresses).1);
-    let protocols = Protocols::new().with(protocol::CONSENSUS, move |connection| door.clone().handle(connection));
-    let _serving = endpoint.serve(protocols);
-    let config = EngineConfig {
-        chain: network.chain,
-        key: home.consensus_key.clone(),
-        directory: home.consensus(),
-        block_interval: Duration::from_millis(200),
-        timeouts: Timeouts::default(),
-        moniker: "liar".into(),
-    };
-    let database = Database::open(&home.database(), home.genesis.clone()).unwrap();
-    let ledger = Ledger::new(database, home.consensus_key.public(), Clock::default()).unwrap();
-    let (told, mut lies_told) = watch::channel(0);
-    let liar = Liar {
-        ledger: Arc::new(ledger),
-        told,
-        lies,
-    };
-    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let lying = tokio::spawn(run_among(config, mesh, liar, async { drop(stopped.await) }));
-    lies_told.wait_for(|told| *told >= 4).await.unwrap();
+    let mut liar = Lying::start(&network, 3, lies, None).await;
+    liar.proposes(4).await;
     let height = network.height(0).await;
     network.reach(&[0, 1, 2], height + 4).await;
-    drop(stop);
-    drop(lying.await.unwrap().unwrap());
+    let key = liar.stop().await;
     let said: String = [0, 1, 2].map(|number| network.said(number)).concat();
     for reason in [
         "header's state is wrong",
@@ -124,8 +174,28 @@ async fn what_is_no_block_is_committed_by_nobody_whoever_proposes_it() {
         assert!(said.contains(reason), "nobody said {reason}:\n{said}");
     }
     network.agree();
-    let liar = home.consensus_key.public();
-    assert_eq!(network.blocks_of(0, &liar), 0);
+    assert_eq!(network.blocks_of(0, &key), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whom_a_validator_withholds_its_blocks_from_gets_them_of_the_others() {
+    let mut network = Network::found(4).await;
+    for honest in [0, 1, 2] {
+        network.start(honest);
+    }
+    let shunned = Home::open(network.home(2)).unwrap().link_key.id();
+    // What it proposes is right, but the one hears nothing of it and of its votes.
+    let mut liar = Lying::start(&network, 3, vec![|_| None], Some(shunned)).await;
+    liar.proposes(3).await;
+    let height = network.height(0).await;
+    network.reach(&[0, 1, 2], height + 4).await;
+    let key = liar.stop().await;
+    network.agree();
+    assert_ne!(
+        network.blocks_of(2, &key),
+        0,
+        "blocks that it was to miss stand on its chain"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

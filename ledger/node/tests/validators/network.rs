@@ -30,7 +30,7 @@ use crate::{
 };
 
 /// Longest wait for anything that is to happen.
-const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 /// Pause between looks.
 const LOOK: Duration = Duration::from_millis(50);
 /// Time between two blocks.
