@@ -65,7 +65,7 @@ pub fn scan(sys_block: &Path, dev: &Path) -> io::Result<Vec<DiskFacts>> {
 fn names(sys_block: &Path) -> io::Result<Vec<String>> {
     let mut names: Vec<String> = fs::read_dir(sys_block)?
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-        .filter(|name| is_disk(name))
+        .filter(|name| is_disk(name) && !is_path(&sys_block.join(name)))
         .collect();
     names.sort();
     names.truncate(MAX_DISKS);
@@ -75,6 +75,12 @@ fn names(sys_block: &Path) -> io::Result<Vec<String>> {
 fn is_disk(name: &str) -> bool {
     let area = name.starts_with("mmcblk") && (name.contains("boot") || name.contains("rpmb"));
     !area && !NOT_DISKS.iter().any(|prefix| name.starts_with(prefix))
+}
+
+/// Whether it is one of the ways to a disk that the kernel shows as another: an NVMe subsystem may have several
+/// controllers. A way has no device file.
+fn is_path(sys: &Path) -> bool {
+    number(&sys.join("hidden")) == Some(1)
 }
 
 /// `None` for an empty drive, whose size is 0.
@@ -231,6 +237,22 @@ mod tests {
             .map(|disk| disk.serial_shared)
             .collect();
         assert_eq!(shared, [false, true, true, false, false]);
+    }
+
+    #[test]
+    fn ways_to_a_disk_are_no_disks() {
+        let (sys, dev) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        for (name, hidden) in [("nvme0n1", "0\n"), ("nvme0c0n1", "1\n"), ("nvme0c1n1", "1\n")] {
+            let files = [("size", "8388608"), ("device/serial", "ONE"), ("hidden", hidden)];
+            disk(sys.path(), name, &files);
+        }
+        let disks = scan(sys.path(), dev.path()).unwrap();
+        assert_eq!(
+            disks.iter().map(|disk| disk.name.as_str()).collect::<Vec<_>>(),
+            ["nvme0n1"]
+        );
+        assert!(!disks[0].serial_shared);
+        assert!(present(sys.path()).unwrap().keys().eq(["nvme0n1"]));
     }
 
     #[test]
