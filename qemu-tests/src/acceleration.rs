@@ -39,6 +39,7 @@ impl Acceleration {
     pub(crate) fn arguments(self) -> &'static [&'static str] {
         match self {
             Self::Kvm => &["-accel", "kvm", "-cpu", "host"],
+            // A thread a processor; `Emulator::of` says which QEMU can do that.
             Self::Translator => &["-accel", "tcg,thread=multi", "-cpu", "max"],
             Self::Counted => &[
                 "-accel",

@@ -17,6 +17,7 @@ mod acceleration;
 mod arguments;
 mod config;
 mod console;
+mod emulator;
 mod faults;
 pub mod grid;
 pub mod http;

@@ -12,12 +12,11 @@ use tempfile::TempDir;
 use crate::arguments::{OVMF_VARIABLES, Places, arguments};
 use crate::config::Config;
 use crate::console::Console;
+use crate::emulator::Emulator;
 use crate::faults::Faults;
 use crate::keeper::Keeper;
+use crate::place::zos_directory;
 use crate::qmp::Qmp;
-
-/// The program.
-const QEMU: &str = "qemu-system-x86_64";
 
 /// A machine that runs until it is dropped.
 #[derive(Debug)]
@@ -60,11 +59,13 @@ impl Machine {
                 variables: &variables,
             },
         );
-        let (keeper, output) = Keeper::start(QEMU, &line, &errors)?;
+        let emulator = Emulator::of(config.acceleration, &zos_directory());
+        let line = [emulator.arguments(), line].concat();
+        let (keeper, output) = Keeper::start(emulator.program(), &line, &errors)?;
         let console = Console::follow(output, &directory.join("console.log"))?;
         let qmp = Qmp::accept(&listener).with_context(|| {
             let said = fs::read_to_string(&errors).unwrap_or_default();
-            format!("start {QEMU}: {}", said.trim())
+            format!("start {}: {}", emulator.program(), said.trim())
         })?;
         let faults = config.faults.then(|| Faults::accept(&faults)).transpose()?;
         Ok(Self {

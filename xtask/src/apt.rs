@@ -1,12 +1,13 @@
 //! Asking apt, and making it install or download.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::packages::Set;
+use crate::packages::{Set, Versions};
 use crate::process;
 
 /// What apt knows of a package.
@@ -15,6 +16,123 @@ struct Known {
     version: String,
     /// Alternatives of each dependency.
     depends: Vec<Vec<String>>,
+}
+
+/// Where apt looks for packages that are unpacked only.
+#[derive(Debug, Default)]
+pub(crate) struct Archive {
+    /// What apt is told before anything else.
+    options: Vec<String>,
+}
+
+/// Keys of Debian's archive.
+const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+
+impl Archive {
+    /// Another suite of the archive that the system is installed from. apt's files of it are kept in `directory`; the
+    /// system's own stay as they are.
+    pub(crate) fn of_suite(suite: &str, directory: &Path) -> Result<Self> {
+        let targets = [
+            "indextargets",
+            "--format",
+            "$(REPO_URI) $(CODENAME) $(COMPONENT)",
+            "Created-By: Packages",
+        ];
+        let known = process::output(Command::new("apt-get").args(targets).env("LC_ALL", "C"))?;
+        let address = main_archive(&known).context("apt has no source with the component main of Debian 12")?;
+        for part in ["lists/partial", "cache/archives/partial"] {
+            let path = directory.join(part);
+            fs::create_dir_all(&path).with_context(|| format!("make {}", path.display()))?;
+        }
+        let sources = directory.join("sources.list");
+        fs::write(&sources, format!("deb [signed-by={KEYRING}] {address} {suite} main\n"))
+            .with_context(|| format!("write {}", sources.display()))?;
+        let options = [
+            format!("Dir::Etc::SourceList={}", sources.display()),
+            "Dir::Etc::SourceParts=/dev/null".to_owned(),
+            format!("Dir::State::Lists={}", directory.join("lists").display()),
+            format!("Dir::Cache={}", directory.join("cache").display()),
+            "APT::Sandbox::User=root".to_owned(),
+        ];
+        let archive = Self {
+            options: options
+                .into_iter()
+                .flat_map(|option| ["-o".to_owned(), option])
+                .collect(),
+        };
+        process::output(archive.tool("apt-get").args(["update", "-qq"]))
+            .with_context(|| format!("fetch the list of {suite}"))?;
+        Ok(archive)
+    }
+
+    fn tool(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command.args(&self.options).env("LC_ALL", "C");
+        command
+    }
+
+    /// Packages of a set with their versions.
+    pub(crate) fn resolve(&self, set: &Set) -> Result<Versions> {
+        let mut todo: Vec<String> = match &set.metapackage {
+            Some(name) => vec![self.stands_for(name)?],
+            None => set.packages.clone(),
+        };
+        let mut versions = BTreeMap::new();
+        while !todo.is_empty() {
+            let found = self.known(&todo)?;
+            let mut next = BTreeSet::new();
+            for name in &todo {
+                let package = found
+                    .get(name)
+                    .with_context(|| format!("apt knows no package {name}"))?;
+                versions.insert(name.clone(), package.version.clone());
+                if set.depends {
+                    let chosen = package.depends.iter().filter_map(|alternatives| alternatives.first());
+                    next.extend(chosen.filter(|name| !set.without.contains(*name)).cloned());
+                }
+            }
+            todo = next.into_iter().filter(|name| !versions.contains_key(name)).collect();
+        }
+        Ok(versions)
+    }
+
+    /// Downloads packages into `directory`.
+    pub(crate) fn download(&self, packages: &Versions, directory: &Path) -> Result<()> {
+        let mut command = self.tool("apt-get");
+        // Downloading needs no rights, but apt complains if it has them and cannot give them up.
+        command
+            .args(["download", "-qq", "-o", "APT::Sandbox::User=root"])
+            .current_dir(directory);
+        command.args(packages.iter().map(|(name, version)| format!("{name}={version}")));
+        process::output(&mut command).map(drop).context("download packages")
+    }
+
+    /// The package that a metapackage depends on first.
+    fn stands_for(&self, metapackage: &str) -> Result<String> {
+        let found = self.known(&[metapackage.to_owned()])?;
+        let package = found
+            .get(metapackage)
+            .with_context(|| format!("apt knows no package {metapackage}"))?;
+        let first = package.depends.first().and_then(|alternatives| alternatives.first());
+        first
+            .cloned()
+            .with_context(|| format!("{metapackage} depends on nothing"))
+    }
+
+    fn known(&self, packages: &[String]) -> Result<BTreeMap<String, Known>> {
+        let mut command = self.tool("apt-cache");
+        command.args(["show", "--no-all-versions"]).args(packages);
+        let text = process::output(&mut command).with_context(|| format!("ask for {}", packages.join(", ")))?;
+        Ok(parse(&text))
+    }
+}
+
+/// The address of Debian 12's component main among the lines that `apt-get indextargets` prints.
+fn main_archive(targets: &str) -> Option<&str> {
+    targets
+        .lines()
+        .find_map(|line| line.strip_suffix(" bookworm main"))
+        .map(str::trim)
 }
 
 /// Fetches the lists of packages anew.
@@ -42,67 +160,9 @@ pub(crate) fn install(packages: &[&str]) -> Result<()> {
 
 /// Whether apt knows the package.
 pub(crate) fn knows(package: &str) -> bool {
-    known(&[package.to_owned()]).is_ok_and(|known| known.contains_key(package))
-}
-
-/// Packages of a set with their versions.
-pub(crate) fn resolve(set: &Set) -> Result<BTreeMap<String, String>> {
-    let mut todo: Vec<String> = match &set.metapackage {
-        Some(name) => vec![stands_for(name)?],
-        None => set.packages.clone(),
-    };
-    let mut versions = BTreeMap::new();
-    while !todo.is_empty() {
-        let found = known(&todo)?;
-        let mut next = BTreeSet::new();
-        for name in &todo {
-            let package = found
-                .get(name)
-                .with_context(|| format!("apt knows no package {name}"))?;
-            versions.insert(name.clone(), package.version.clone());
-            if set.depends {
-                let chosen = package.depends.iter().filter_map(|alternatives| alternatives.first());
-                next.extend(chosen.filter(|name| !set.without.contains(*name)).cloned());
-            }
-        }
-        todo = next.into_iter().filter(|name| !versions.contains_key(name)).collect();
-    }
-    Ok(versions)
-}
-
-/// Downloads packages into `directory`.
-pub(crate) fn download(packages: &BTreeMap<String, String>, directory: &Path) -> Result<()> {
-    let mut command = Command::new("apt-get");
-    // Downloading needs no rights, but apt complains if it has them and cannot give them up.
-    command
-        .args(["download", "-qq", "-o", "APT::Sandbox::User=root"])
-        .current_dir(directory);
-    command.args(packages.iter().map(|(name, version)| format!("{name}={version}")));
-    process::output(command.env("LC_ALL", "C"))
-        .map(drop)
-        .context("download packages")
-}
-
-/// The package that a metapackage depends on first.
-fn stands_for(metapackage: &str) -> Result<String> {
-    let found = known(&[metapackage.to_owned()])?;
-    let package = found
-        .get(metapackage)
-        .with_context(|| format!("apt knows no package {metapackage}"))?;
-    let first = package.depends.first().and_then(|alternatives| alternatives.first());
-    first
-        .cloned()
-        .with_context(|| format!("{metapackage} depends on nothing"))
-}
-
-fn known(packages: &[String]) -> Result<BTreeMap<String, Known>> {
-    let mut command = Command::new("apt-cache");
-    command
-        .args(["show", "--no-all-versions"])
-        .args(packages)
-        .env("LC_ALL", "C");
-    let text = process::output(&mut command).with_context(|| format!("ask for {}", packages.join(", ")))?;
-    Ok(parse(&text))
+    Archive::default()
+        .known(&[package.to_owned()])
+        .is_ok_and(|known| known.contains_key(package))
 }
 
 /// Reads the paragraphs that `apt-cache show` prints.
@@ -172,6 +232,14 @@ pub(crate) fn unpack(debs: &Path, name: &str, version: &str, directory: &Path) -
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn archive_is_the_one_that_debian_12_comes_from() {
+        let targets = "http://a/security/ bookworm-security main\nhttp://b/debian/ bookworm-updates main\n\
+                       http://b/debian/ bookworm contrib\nhttp://b/debian/ bookworm main\nhttp://c/ nodistro main\n";
+        assert_eq!(main_archive(targets), Some("http://b/debian/"));
+        assert_eq!(main_archive("http://c/ trixie main\n"), None);
+    }
 
     #[test]
     fn paragraph_gives_version_and_first_choices() {

@@ -43,6 +43,8 @@ pub(crate) struct Set {
     /// Packages by name.
     #[serde(default)]
     pub(crate) packages: Vec<String>,
+    /// The suite of Debian that they are of, if not that of the system. What does not come from there is done without.
+    pub(crate) suite: Option<String>,
     /// Whether what they depend on is unpacked too.
     #[serde(default)]
     pub(crate) depends: bool,
@@ -71,14 +73,17 @@ impl Packages {
     }
 }
 
+/// Versions by package.
+pub(crate) type Versions = BTreeMap<String, String>;
+
 /// What was unpacked, in target/zos/packages.json.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Record {
     /// [`Packages::hash`] of the list that was followed.
     pub(crate) list: String,
-    /// Versions by package, by set.
-    pub(crate) sets: BTreeMap<String, BTreeMap<String, String>>,
+    /// What is there of each set.
+    pub(crate) sets: BTreeMap<String, Versions>,
 }
 
 impl Record {

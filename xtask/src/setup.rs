@@ -6,7 +6,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::packages::{Packages, Record, Set};
+use crate::apt::Archive;
+use crate::packages::{Packages, Record, Set, Versions};
 use crate::workspace::Workspace;
 use crate::{apt, console, process};
 
@@ -63,8 +64,11 @@ fn prepare(workspace: &Workspace, update: bool) -> Result<()> {
     record.sets.retain(|name, _| packages.set.contains_key(name));
     for (name, set) in stale {
         console::step(&format!("unpacking {name}: {}", set.why));
-        let versions = fetch(&directory, name, set).with_context(|| format!("unpack {name}"))?;
-        record.sets.insert(name.clone(), versions);
+        match fetch(&directory, name, set).with_context(|| format!("unpack {name}")) {
+            Ok(versions) => drop(record.sets.insert(name.clone(), versions)),
+            Err(error) if set.suite.is_some() => console::step(&format!("going on without {name}: {error:#}")),
+            Err(error) => return Err(error),
+        }
     }
     record.list = Packages::hash();
     record.write(&record_path)
@@ -91,18 +95,20 @@ fn refresh_lists(packages: &Packages, wanted: bool) -> Result<()> {
 }
 
 /// Downloads and unpacks a set beside its place and then puts it there.
-fn fetch(directory: &Path, name: &str, set: &Set) -> Result<std::collections::BTreeMap<String, String>> {
+fn fetch(directory: &Path, name: &str, set: &Set) -> Result<Versions> {
     let debs = directory.join("debs");
     fs::create_dir_all(&debs).with_context(|| format!("make {}", debs.display()))?;
-    let versions = match apt::resolve(set).and_then(|versions| apt::download(&versions, &debs).map(|()| versions)) {
-        Ok(versions) => versions,
-        Err(_) => {
+    let versions = match &set.suite {
+        Some(suite) => download(
+            &Archive::of_suite(suite, &directory.join("apt").join(suite))?,
+            set,
+            &debs,
+        )?,
+        None => download(&Archive::default(), set, &debs).or_else(|_| {
             // Lists that are too old name packages that the archive has no more.
             apt::update()?;
-            let versions = apt::resolve(set)?;
-            apt::download(&versions, &debs)?;
-            versions
-        }
+            download(&Archive::default(), set, &debs)
+        })?,
     };
     let partial = directory.join("root").join(format!(".{name}"));
     let place = directory.join("root").join(name);
@@ -120,6 +126,13 @@ fn fetch(directory: &Path, name: &str, set: &Set) -> Result<std::collections::BT
     }
     fs::rename(&partial, &place).with_context(|| format!("move {name} to {}", place.display()))?;
     fs::remove_dir_all(&debs).with_context(|| format!("clear {}", debs.display()))?;
+    Ok(versions)
+}
+
+/// Downloads a set's packages and returns their versions.
+fn download(archive: &Archive, set: &Set, debs: &Path) -> Result<Versions> {
+    let versions = archive.resolve(set)?;
+    archive.download(&versions, debs)?;
     Ok(versions)
 }
 
