@@ -388,6 +388,19 @@ impl Network {
         client.sync().await.map_or(0, |header| header.height)
     }
 
+    /// Waits until one of these validators has said this.
+    pub(crate) async fn one_says(&self, members: &[usize], text: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let said: Vec<String> = members.iter().map(|number| self.said(*number)).collect();
+            if said.iter().any(|said| said.contains(text)) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "nobody said {text:?}:\n{}", said.concat());
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
     /// Waits until all of these validators have a block above `height`.
     pub(crate) async fn reach(&mut self, members: &[usize], height: u64) {
         let deadline = Instant::now() + PATIENCE;
