@@ -17,7 +17,7 @@ use ledger::{
     record::BodyOf,
     store::MemoryStore,
     text::Text,
-    transaction::{Join, Step},
+    transaction::{Join, NewKeys, RecoveryChange, Step},
     tree::{self, Region, RegionProof},
 };
 
@@ -29,6 +29,10 @@ const PEOPLE: std::ops::Range<u8> = 1..4;
 const NODES: std::ops::Range<u8> = 10..13;
 const ENROLMENT: u8 = 20;
 const VALIDATOR: u8 = 30;
+/// Seeds of keys that the last of the people may have instead of their first ones.
+const ROTATED: [u8; 2] = [40, 41];
+/// Seed of their recovery key.
+const RECOVERY: u8 = 42;
 const GIB: u64 = 1 << 30;
 const RULE: SettlementRule = SettlementRule {
     period_ms: 10_000,
@@ -62,6 +66,7 @@ fn entity(seed: u8) -> Entity {
         keys: keys(seed),
         name: Text::lossy("somebody"),
         addresses: vec![],
+        recovery: None,
     }
 }
 
@@ -169,7 +174,10 @@ impl World {
     /// Signs what somebody says next.
     #[must_use]
     pub fn sign(&self, seed: u8, operation: Operation) -> SignedTransaction {
-        let author = author(seed);
+        let (author, seed) = match seed {
+            RECOVERY => (Entity::recovery_author(&key(seed).public()), seed),
+            _ => (author(seed), self.signer(seed)),
+        };
         let nonce = self.read::<Account>(author).map_or(0, |account| account.nonce);
         let transaction = Transaction {
             author,
@@ -177,6 +185,13 @@ impl World {
             operation,
         };
         transaction.sign(self.chain(), &key(seed))
+    }
+
+    /// Whose key signs for somebody now.
+    fn signer(&self, seed: u8) -> u8 {
+        let keys = self.read::<Entity>(author(seed)).map(|entity| entity.keys);
+        let signs = |other: &u8| keys.is_some_and(|keys| keys.signing == key(*other).public());
+        ROTATED.into_iter().find(signs).unwrap_or(seed)
     }
 
     fn read<B: BodyOf>(&self, id: Id) -> Option<B> {
@@ -360,7 +375,7 @@ impl World {
         let (anybody, node) = (self.person(input), NODES.start + u8::from(input.byte() & 1 == 1));
         let block = (self.head.height, self.head.id);
         let contract = self.contract(input);
-        let operation = match input.below(24) {
+        let operation = match input.below(27) {
             0 => return (3, Operation::CreateEntity(entity(3))),
             1 => Operation::UpdateEntity {
                 name: Text::lossy("other"),
@@ -434,6 +449,26 @@ impl World {
             20 => Operation::Cancel { contract },
             21 => Operation::Decree(self.decree(input)),
             22 => Operation::ReportMisconduct(self.misconduct(input)),
+            23 => return (3, Operation::RotateKeys(self.new_keys(input))),
+            24 => {
+                let recovery = (input.byte() & 1 == 1).then(|| key(RECOVERY).public());
+                let change = RecoveryChange {
+                    entity: author(3),
+                    version: self.hash_of(Kind::Entity, author(3)),
+                    recovery,
+                };
+                let consent = Some(change.consent(self.chain(), &key(RECOVERY)));
+                return (3, Operation::SetRecovery { recovery, consent });
+            }
+            25 => {
+                let recover = Operation::Recover {
+                    entity: author(3),
+                    by: key(RECOVERY).public(),
+                    new: self.new_keys(input),
+                    recovery: Some(key(RECOVERY).public()),
+                };
+                return (RECOVERY, recover);
+            }
             _ => {
                 // Whatever decodes.
                 let bytes = input.take(400);
@@ -441,6 +476,12 @@ impl World {
             }
         };
         (anybody, operation)
+    }
+
+    /// Of somebody who signs by whatever keys they have: their first ones, or one of a few others.
+    fn new_keys(&self, input: &mut Input<'_>) -> NewKeys {
+        let seed = [3, ROTATED[0], ROTATED[1]][input.below(3)];
+        NewKeys::prove(self.chain(), &key(seed), author(3), entity(seed).keys)
     }
 
     fn period(&self, contract: Id, input: &mut Input<'_>) -> u32 {

@@ -187,6 +187,7 @@ pub(crate) mod tests {
                 keys: keys(),
                 name: Text::default(),
                 addresses: vec![],
+                recovery: None,
             },
             node: node(Resources {
                 cru: 4,

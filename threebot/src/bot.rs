@@ -44,6 +44,7 @@ use crate::{
     deployment::Deployments,
     home::{Config, Home},
     identity::Identity,
+    keys,
 };
 
 /// One 3bot. Clones share it.
@@ -57,7 +58,8 @@ struct Shared {
     home: Home,
     config: Config,
     author: Author,
-    encryption: EncryptionKey,
+    /// The first is the one to seal to.
+    encryption: Vec<EncryptionKey>,
     identity_keys: ledger::body::Keys,
     chain: ChainClient,
     endpoint: Endpoint,
@@ -172,7 +174,9 @@ impl Bot {
                 keys: self.shared.identity_keys,
                 name,
                 addresses,
+                recovery: None,
             }),
+            Some(known) if known.body.keys != self.shared.identity_keys => return Err(keys::other_keys(self.id())),
             Some(known) if known.body.name == name && known.body.addresses == addresses => return Ok(()),
             Some(_) => Operation::UpdateEntity { name, addresses },
         };

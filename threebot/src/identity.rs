@@ -1,155 +1,135 @@
-//! Who a 3bot is: one secret seed, from which its three keys are derived.
+//! Who a 3bot is: the id of its entity, and the seed of the keys that the chain has for it now.
 
 mod file;
+mod seed;
 
-pub use file::{IdentityFileError, MAX_IDENTITY_FILE, Protection, read, write};
+pub use file::{IdentityFile, IdentityFileError, MAX_IDENTITY_FILE, Protection};
+pub use seed::{Seed, WordsError};
 
-use ledger::{Id, Kind, PublicKey, SigningKey, body::Keys};
+use ledger::{Id, SigningKey, body::Keys};
 use peer_link::LinkKey;
 use workload::EncryptionKey;
-use zeroize::Zeroizing;
 
-const SIGNING: &str = "zos threebot 2026-11 signing key";
-const LINK: &str = "zos threebot 2026-11 link key";
-const ENCRYPTION: &str = "zos threebot 2026-11 encryption key";
+/// Most seeds of keys that were replaced that are kept, to read what was sealed to them.
+pub const MAX_FORMER: usize = 32;
 
-/// A 3bot's secret seed of 32 bytes; wiped from memory when dropped.
-#[derive(Clone)]
-pub struct Identity(Zeroizing<[u8; 32]>);
-
-/// Words from which no identity can be recovered.
-#[derive(Debug, thiserror::Error)]
-pub enum WordsError {
-    /// Not a sentence of the English BIP-39 list with a right check sum.
-    #[error("these are not recovery words: {0}")]
-    Sentence(String),
-    /// A sentence of another length.
-    #[error("{0} recovery words, 24 are needed")]
-    Count(usize),
+/// An entity's id and its seeds.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    entity: Id,
+    current: Seed,
+    /// Of keys that are to replace the current ones, while it is not known whether they do.
+    next: Option<Seed>,
+    /// Of keys that were replaced, the newest first.
+    former: Vec<Seed>,
 }
 
 impl Identity {
-    /// Draws a fresh identity.
-    ///
-    /// # Errors
-    /// When the system gives no randomness.
-    pub fn generate() -> Result<Self, getrandom::Error> {
-        let mut seed = Zeroizing::new([0; 32]);
-        getrandom::fill(seed.as_mut_slice())?;
-        Ok(Self(seed))
-    }
-
-    /// The identity with this seed.
+    /// A new entity's, founded by the seed's keys.
     #[must_use]
-    pub fn from_seed(seed: Zeroizing<[u8; 32]>) -> Self {
-        Self(seed)
+    pub fn founded(seed: Seed) -> Self {
+        Self::of(seed.founding_id(), seed)
     }
 
-    /// The seed, to be kept secret.
+    /// Of an entity that has, or is to have, this seed's keys.
     #[must_use]
-    pub fn seed(&self) -> &[u8; 32] {
-        &self.0
+    pub fn of(entity: Id, seed: Seed) -> Self {
+        Self {
+            entity,
+            current: seed,
+            next: None,
+            former: Vec::new(),
+        }
     }
 
-    /// The seed as 24 words of BIP-39.
+    /// The entity's id.
     #[must_use]
-    pub fn words(&self) -> Zeroizing<String> {
-        let mnemonic = bip39::Mnemonic::from_entropy(self.0.as_slice()).expect("32 bytes make 24 words");
-        Zeroizing::new(mnemonic.to_string())
+    pub fn id(&self) -> Id {
+        self.entity
     }
 
-    /// The identity behind 24 words.
-    ///
-    /// # Errors
-    /// [`WordsError`] when they are not such words.
-    pub fn from_words(words: &str) -> Result<Self, WordsError> {
-        let words = Zeroizing::new(words.to_lowercase().split_whitespace().collect::<Vec<_>>().join(" "));
-        let mnemonic = bip39::Mnemonic::parse_in_normalized(bip39::Language::English, &words)
-            .map_err(|error| WordsError::Sentence(error.to_string()))?;
-        let entropy = Zeroizing::new(mnemonic.to_entropy());
-        let seed = <[u8; 32]>::try_from(entropy.as_slice()).map_err(|_| WordsError::Count(mnemonic.word_count()))?;
-        Ok(Self(Zeroizing::new(seed)))
+    /// The seed of its keys.
+    #[must_use]
+    pub fn seed(&self) -> &Seed {
+        &self.current
     }
 
-    fn derive(&self, context: &'static str) -> Zeroizing<[u8; 32]> {
-        Zeroizing::new(blake3::derive_key(context, self.0.as_slice()))
+    /// The seed of the keys that are to replace them.
+    #[must_use]
+    pub fn next(&self) -> Option<&Seed> {
+        self.next.as_ref()
     }
 
     /// Signs transactions and agreements.
     #[must_use]
     pub fn signing(&self) -> SigningKey {
-        SigningKey::from_seed(&self.derive(SIGNING))
+        self.current.signing()
     }
 
     /// Speaks for it on links.
     #[must_use]
     pub fn link(&self) -> LinkKey {
-        LinkKey::from_seed(&self.derive(LINK))
-    }
-
-    /// Reads what is sealed to it.
-    #[must_use]
-    pub fn encryption(&self) -> EncryptionKey {
-        EncryptionKey::from_seed(&self.derive(ENCRYPTION))
+        self.current.link()
     }
 
     /// The public halves, as they stand on the chain.
     #[must_use]
     pub fn keys(&self) -> Keys {
-        Keys {
-            signing: self.signing().public(),
-            link: PublicKey::from_bytes(*self.link().id().as_bytes()),
-            encryption: self.encryption().public(),
+        self.current.keys()
+    }
+
+    /// What reads what is or was sealed to it; the first is the one to seal to.
+    #[must_use]
+    pub fn encryption(&self) -> Vec<EncryptionKey> {
+        let seeds = std::iter::once(&self.current).chain(&self.former);
+        seeds.map(Seed::encryption).collect()
+    }
+
+    /// With a seed that is to come.
+    #[must_use]
+    pub fn with_next(self, seed: Seed) -> Self {
+        Self {
+            next: Some(seed),
+            ..self
         }
     }
 
-    /// The id that these keys found.
+    /// After the keys were replaced by the next ones, if there are any.
     #[must_use]
-    pub fn id(&self) -> Id {
-        Id::found(Kind::Entity, &self.keys())
-    }
-}
-
-impl std::fmt::Debug for Identity {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Identity(of {})", self.id())
+    pub fn renewed(mut self) -> Self {
+        if let Some(next) = self.next.take() {
+            let former = std::mem::replace(&mut self.current, next);
+            self.former.insert(0, former);
+            self.former.truncate(MAX_FORMER);
+        }
+        self
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use zeroize::Zeroizing;
+
     use super::*;
 
-    fn identity() -> Identity {
-        Identity::from_seed(Zeroizing::new([7; 32]))
+    fn seed(byte: u8) -> Seed {
+        Seed::from_bytes(Zeroizing::new([byte; 32]))
     }
 
     #[test]
-    fn words_bring_the_same_keys_back() {
-        let words = identity().words();
-        assert_eq!(words.split(' ').count(), 24);
-        let untidy = format!("  {}\n", words.to_uppercase().replace(' ', "\n "));
-        let recovered = Identity::from_words(&untidy).unwrap();
-        assert_eq!(recovered.keys(), identity().keys());
-        assert_eq!(recovered.id(), identity().id());
-    }
-
-    #[test]
-    fn wrong_words_are_refused() {
-        assert!(matches!(
-            Identity::from_words("abandon ability able"),
-            Err(WordsError::Sentence(_))
-        ));
-        let swapped: Vec<_> = identity().words().split(' ').rev().map(str::to_owned).collect();
-        assert!(Identity::from_words(&swapped.join(" ")).is_err());
-        let twelve = "abandon abandon abandon abandon abandon abandon abandon abandon abandon abandon abandon about";
-        assert!(matches!(Identity::from_words(twelve), Err(WordsError::Count(12))));
-    }
-
-    #[test]
-    fn the_three_keys_are_distinct_and_the_seed_does_not_show() {
-        let keys = identity().keys();
-        assert!(keys.signing != keys.link && keys.link != keys.encryption && keys.signing != keys.encryption);
-        assert!(!format!("{:?}", identity()).contains("0707"));
+    fn renewed_keys_are_the_next_ones_of_the_same_entity_and_old_secrets_stay_readable() {
+        let mut identity = Identity::founded(seed(1));
+        let id = identity.id();
+        for byte in 2..=40 {
+            identity = identity.with_next(seed(byte));
+            assert_eq!(identity.keys(), seed(byte - 1).keys());
+            identity = identity.renewed();
+            assert_eq!((identity.id(), identity.keys()), (id, seed(byte).keys()));
+            assert!(identity.next().is_none());
+        }
+        let keys: Vec<_> = identity.encryption().iter().map(EncryptionKey::public).collect();
+        assert_eq!(keys.len(), 1 + MAX_FORMER);
+        assert_eq!(keys[..2], [seed(40).keys().encryption, seed(39).keys().encryption]);
+        assert_eq!(identity.clone().renewed().keys(), identity.keys());
     }
 }

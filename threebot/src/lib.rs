@@ -3,7 +3,8 @@
 //! | module | idea | IO |
 //! |---|---|---|
 //! | [`who`] | each other, as people write them | none |
-//! | [`identity`] | one seed, three keys; encrypted at rest, recovery words | its file |
+//! | [`identity`] | a seed, three keys; encrypted at rest, recovery words | its file |
+//! | [`keys`] | | rotates them, recovers them |
 //! | [`home`], [`policy`] | the home directory, what a farmer's bot may agree to | files |
 //! | [`market`], [`bounds`] | which nodes and rules suit, the cheapest first | none |
 //! | [`negotiation`] | two cores that come to one agreement or none | none |
@@ -27,6 +28,7 @@ pub mod control;
 pub mod deployment;
 pub mod home;
 pub mod identity;
+pub mod keys;
 pub mod market;
 pub mod negotiation;
 pub mod oci;

@@ -58,6 +58,9 @@ pub enum ServeError {
     /// Signals cannot be waited for.
     #[error("wait for signals")]
     Signals(#[source] std::io::Error),
+    /// The bot's keys are being changed.
+    #[error("a change of the bot's keys was begun; run `threebot keys rotate` to finish it")]
+    KeysChange,
     /// The peer link's socket is lost.
     #[error("the peer link lost its socket; start `threebot serve` again")]
     LinkLost,
@@ -71,9 +74,13 @@ pub async fn serve(home: Home, identity: Identity, ready: impl FnOnce(&Bot)) -> 
     let mut terminate = signal(SignalKind::terminate()).map_err(ServeError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(ServeError::Signals)?;
     let _lock = home.lock()?;
+    if identity.next().is_some() {
+        return Err(ServeError::KeysChange);
+    }
     let config = home.config()?;
     config.chain()?;
     home.policy()?;
+    let deployments = Deployments::open(home.deployments())?;
     let endpoint = Endpoint::bind(&identity.link(), config.listen)
         .await
         .map_err(|source| ServeError::Bind {
@@ -81,7 +88,6 @@ pub async fn serve(home: Home, identity: Identity, ready: impl FnOnce(&Bot)) -> 
             source,
         })?;
     let blobs = BlobStore::open(&home.blobs()).await?;
-    let deployments = Deployments::open(home.deployments())?;
     let (announce, bot) = watch::channel(None);
     let socket = socket::listen(&home.control(), bot)?;
     let running = async {

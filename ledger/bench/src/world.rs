@@ -85,6 +85,7 @@ pub fn entity(key: &SigningKey) -> Entity {
         keys: keys(key),
         name: Text::lossy("somebody"),
         addresses: vec![],
+        recovery: None,
     }
 }
 

@@ -28,6 +28,10 @@ pub enum Purpose {
     Proposal,
     /// A decree, by each validator that approves it.
     Decree,
+    /// New keys of an entity, by the signing key among them.
+    Possession,
+    /// Another recovery key of an entity, by the one before.
+    Recovery,
 }
 
 impl Purpose {
@@ -40,6 +44,8 @@ impl Purpose {
             Self::Vote => b"zos-vote\0",
             Self::Proposal => b"zos-proposal\0",
             Self::Decree => b"zos-decree\0",
+            Self::Possession => b"zos-possession\0",
+            Self::Recovery => b"zos-recovery\0",
         }
     }
 }

@@ -54,5 +54,5 @@ pub use light::{LightClient, LightError};
 pub use machine::{Refusal, apply_block};
 pub use record::{Body, Id, Kind, Record, RecordKey};
 pub use signatures::Signatures;
-pub use transaction::{Operation, SignedTransaction, Transaction};
+pub use transaction::{NewKeys, Operation, RecoveryChange, SignedTransaction, Transaction};
 pub use unit::{Height, Resources, Timestamp, Tokens};

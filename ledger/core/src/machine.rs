@@ -8,6 +8,7 @@ mod block;
 mod charter;
 mod contracts;
 mod farms;
+mod keys;
 mod names;
 mod nodes;
 mod people;

@@ -10,7 +10,7 @@ use crate::{
     body::{Blob, DiskRefusal, Enrolment, Entity, Keys, Label, Location, Misconduct, Terms},
     decree::SignedDecree,
     hash::{Domain, Hash},
-    key::{Purpose, Signature, SigningKey},
+    key::{PublicKey, Purpose, Signature, SigningKey},
     record::Id,
     text::Text,
     unit::{Height, Resources, Tokens},
@@ -28,6 +28,26 @@ pub enum Operation {
         name: Text<64>,
         /// New addresses.
         addresses: Vec<SocketAddr>,
+    },
+    /// Replaces the author's keys. Its id stays, and so does its recovery key.
+    RotateKeys(NewKeys),
+    /// Gives the author another recovery key, or none.
+    SetRecovery {
+        /// The new one.
+        recovery: Option<PublicKey>,
+        /// Consent of the recovery key that it has, if it has one: [`RecoveryChange::consent`].
+        consent: Option<Signature>,
+    },
+    /// Replaces an entity's keys and its recovery key. By its recovery key, as [`Entity::recovery_author`].
+    Recover {
+        /// The entity.
+        entity: Id,
+        /// Its recovery key, which signs the transaction.
+        by: PublicKey,
+        /// Its keys from now on.
+        new: NewKeys,
+        /// Its recovery key from now on.
+        recovery: Option<PublicKey>,
     },
     /// Moves tokens to an entity.
     Transfer {
@@ -187,6 +207,44 @@ impl Join {
     }
 }
 
+/// New keys of an entity, with the proof that somebody has the signing key among them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+pub struct NewKeys {
+    /// The keys.
+    pub keys: Keys,
+    /// Signature of [`Keys::signing`] over `(entity, keys)`. It names no version: whoever has the old keys could
+    /// make new versions for ever.
+    pub proof: Signature,
+}
+
+impl NewKeys {
+    /// `keys`, of which `signing` is one, for an entity.
+    #[must_use]
+    pub fn prove(chain: Hash, signing: &SigningKey, entity: Id, keys: Keys) -> Self {
+        let proof = signing.sign(Purpose::Possession, chain, &(entity, keys));
+        Self { keys, proof }
+    }
+}
+
+/// What a recovery key consents to when another is put in its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, BorshSerialize)]
+pub struct RecoveryChange {
+    /// The entity.
+    pub entity: Id,
+    /// Hash of its latest version.
+    pub version: Hash,
+    /// Its recovery key from then on.
+    pub recovery: Option<PublicKey>,
+}
+
+impl RecoveryChange {
+    /// The consent of the recovery key that is replaced.
+    #[must_use]
+    pub fn consent(&self, chain: Hash, key: &SigningKey) -> Signature {
+        key.sign(Purpose::Recovery, chain, self)
+    }
+}
+
 /// How far a node is with a contract.
 #[derive(Debug, Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -202,7 +260,8 @@ pub enum Step {
 /// What an author signs.
 #[derive(Debug, Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
 pub struct Transaction {
-    /// Entity or node whose signing key signs, or a validator by [`crate::body::Charter::author_of`].
+    /// Entity or node whose signing key signs, a validator by [`crate::body::Charter::author_of`], or a recovery key by
+    /// [`Entity::recovery_author`].
     pub author: Id,
     /// The author's next nonce, 0 for the first.
     pub nonce: u64,

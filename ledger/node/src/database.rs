@@ -31,7 +31,7 @@ use overlay::{Overlay, Scratch};
 type Bytes = &'static [u8];
 
 /// Format of the file; another one is refused.
-const FORMAT: u64 = 7;
+const FORMAT: u64 = 8;
 const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
 const GENESIS: TableDefinition<&str, Bytes> = TableDefinition::new("genesis");
 const BLOCKS: TableDefinition<u64, Bytes> = TableDefinition::new("blocks");
@@ -404,6 +404,7 @@ pub(crate) mod tests {
                 keys,
                 name: Text::lossy("somebody"),
                 addresses: vec![],
+                recovery: None,
             },
             balance: Tokens::from_micro(1_000),
         };

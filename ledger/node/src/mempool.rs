@@ -233,6 +233,7 @@ mod tests {
             name: Text::lossy("n"),
             keys,
             addresses: Vec::new(),
+            recovery: None,
         };
         of(number, 0, Operation::CreateEntity(entity))
     }

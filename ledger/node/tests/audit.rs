@@ -38,6 +38,7 @@ fn entity() -> Entity {
         keys,
         name: Text::lossy("somebody"),
         addresses: vec![],
+        recovery: None,
     }
 }
 

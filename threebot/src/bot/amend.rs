@@ -89,7 +89,7 @@ impl Bot {
 
     async fn seal_for(&self, workload: &Workload, placement: &Placement) -> Result<Vec<u8>, BotError> {
         let node = self.chain().require::<Node>(placement.node).await?.body;
-        let recipients = [node.keys.encryption, self.shared.encryption.public()];
+        let recipients = [node.keys.encryption, self.own_encryption()];
         workload::seal(workload, &recipients).map_err(|error| BotError::Usage(super::error::joined(&error)))
     }
 

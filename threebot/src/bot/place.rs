@@ -115,7 +115,7 @@ impl Bot {
 
     /// A workload as it is kept here: sealed to the bot itself, in hexadecimal digits.
     pub(super) fn seal_for_itself(&self, workload: &Workload) -> Result<String, BotError> {
-        let sealed = workload::seal(workload, &[self.shared.encryption.public()]);
+        let sealed = workload::seal(workload, &[self.own_encryption()]);
         let sealed = sealed.map_err(|error| BotError::Usage(super::error::joined(&error)))?;
         Ok(data_encoding::HEXLOWER.encode(&sealed))
     }
@@ -124,7 +124,16 @@ impl Bot {
         let sealed = data_encoding::HEXLOWER
             .decode(deployment.sealed.as_bytes())
             .map_err(|error| BotError::Local(format!("the deployment's file: {error}")))?;
-        workload::open(&sealed, &self.shared.encryption).map_err(|error| BotError::Local(super::error::joined(&error)))
+        let opened = |key| workload::open(&sealed, key);
+        let mut tries = self.shared.encryption.iter().map(opened);
+        let newest = tries.next().expect("an identity has an encryption key");
+        let opened = newest.or_else(|error| tries.find_map(Result::ok).ok_or(error));
+        opened.map_err(|error| BotError::Local(super::error::joined(&error)))
+    }
+
+    /// What is sealed to this key the bot reads.
+    pub(super) fn own_encryption(&self) -> ledger::PublicKey {
+        self.shared.identity_keys.encryption
     }
 
     async fn try_candidate(
@@ -175,7 +184,7 @@ impl Bot {
         let listing = &candidate.listing;
         let node = self.chain().require::<Node>(listing.node).await?.body;
         let image = self.image(&deployment.plan.image).await?;
-        let recipients = [node.keys.encryption, self.shared.encryption.public()];
+        let recipients = [node.keys.encryption, self.own_encryption()];
         let sealed =
             workload::seal(workload, &recipients).map_err(|error| BotError::Local(super::error::joined(&error)))?;
         let mut salt = [0; 16];

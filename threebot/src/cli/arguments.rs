@@ -36,7 +36,16 @@ pub(crate) enum Command {
     /// Makes a new identity and prints its recovery words, once.
     Init(Setup),
     /// Makes the identity behind 24 recovery words, read from standard input.
-    Recover(Setup),
+    Recover {
+        /// The entity that has its keys on the chain, if they are no longer those that founded it.
+        #[arg(long, value_name = "ID")]
+        entity: Option<Id>,
+        #[command(flatten)]
+        setup: Setup,
+    },
+    /// Changes the bot's keys on the chain, while `threebot serve` does not run.
+    #[command(subcommand)]
+    Keys(Keys),
     /// Sets which chain the bot is on, and whom it asks.
     Chain {
         /// Hash of the chain's genesis.
@@ -163,6 +172,30 @@ pub(crate) struct Setup {
     /// Stores the identity unencrypted.
     #[arg(long, conflicts_with = "passphrase_file")]
     pub(crate) no_passphrase: bool,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Keys {
+    /// Gives the bot new keys and prints their recovery words, once. Its id and all that it has stays.
+    Rotate,
+    /// Gives the bot a recovery key, which can replace the others and nothing else, and prints its words, once.
+    Recovery {
+        /// Puts a new one in the place of the one that it has, whose words are read from standard input.
+        #[arg(long)]
+        replace: bool,
+        /// Takes away the one that it has, whose words are read from standard input.
+        #[arg(long, conflicts_with = "replace")]
+        remove: bool,
+    },
+    /// Takes an entity back whose keys are lost or stolen, by the words of its recovery key on standard input: gives it new
+    /// keys and prints their recovery words, once.
+    Recover {
+        /// The entity.
+        #[arg(long, value_name = "ID")]
+        entity: Id,
+        #[command(flatten)]
+        setup: Setup,
+    },
 }
 
 #[derive(Subcommand)]

@@ -23,7 +23,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::{
     arguments::{Arguments, Command, Farm, Image, Name, Place, TermsArguments},
-    because, client, failure, print, setup, tunnel,
+    because, client, failure, keys, print, setup, tunnel,
 };
 
 /// Pause between looks for more output.
@@ -44,7 +44,8 @@ pub(super) fn perform(arguments: Arguments) -> Result<(), Failure> {
     let file = passphrase_file.as_deref();
     match command {
         Command::Init(setup) => setup::init(&home, setup, file, json),
-        Command::Recover(setup) => setup::recover(&home, setup, file, json),
+        Command::Recover { entity, setup } => setup::recover(&home, (setup, entity), file, json),
+        Command::Keys(keys) => runtime()?.block_on(keys::perform(&home, keys, file, json)),
         Command::Chain { genesis, peers } => setup::chain(&home, genesis, peers),
         Command::Id => {
             print::line(&setup::open(&home, file)?.id().to_string());

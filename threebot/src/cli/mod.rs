@@ -3,6 +3,7 @@
 mod arguments;
 mod client;
 mod commands;
+mod keys;
 mod passphrase;
 mod print;
 mod setup;

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use ledger::{Resources, body::Location};
+use ledger::{Id, Resources, body::Location};
 use serde::Serialize;
 use threebot::control::{DeploymentView, Event, FarmView, MovementView, NodeView, StatusView};
 
@@ -25,6 +25,21 @@ pub(super) fn json(value: &impl Serialize) {
     if let Ok(text) = serde_json::to_string(value) {
         line(&text);
     }
+}
+
+/// Recovery words, which are shown once.
+pub(super) fn words(id: Option<Id>, words: &str, json: bool) {
+    if json {
+        return match id {
+            Some(id) => self::json(&serde_json::json!({"id": id, "words": words})),
+            None => self::json(&serde_json::json!({"words": words})),
+        };
+    }
+    if let Some(id) = id {
+        line(&format!("id: {id}"));
+    }
+    line("recovery words, shown only now; write them down and keep them secret:");
+    line(words);
 }
 
 /// One line on standard error.

@@ -2,12 +2,12 @@
 
 use std::{io::Read, path::Path};
 
-use ledger::{Hash, body::Entity, text::Text};
+use ledger::{Hash, Id, body::Entity, text::Text};
 use peer_link::PeerAddress;
 use threebot::{
     control::{Failure, FailureKind},
     home::{Config, Home},
-    identity::{self, Identity, Protection},
+    identity::{Identity, IdentityFile, Protection, Seed},
 };
 use zeroize::Zeroizing;
 
@@ -18,28 +18,21 @@ const MAX_WORDS: u64 = 4_096;
 
 /// `init`: a new identity.
 pub(super) fn init(home: &Home, setup: Setup, file: Option<&Path>, json: bool) -> Result<(), Failure> {
-    let identity =
-        Identity::generate().map_err(|error| failure(FailureKind::Local, format!("draw an identity: {error}")))?;
+    let identity = Identity::founded(draw()?);
     make(home, &identity, setup, file)?;
-    let words = identity.words();
-    if json {
-        print::json(&serde_json::json!({"id": identity.id(), "words": words.as_str()}));
-    } else {
-        print::line(&format!("id: {}", identity.id()));
-        print::line("recovery words, shown only now; write them down and keep them secret:");
-        print::line(&words);
-    }
+    print::words(Some(identity.id()), &identity.seed().words(), json);
     Ok(())
 }
 
-/// `recover`: the identity behind words on standard input.
-pub(super) fn recover(home: &Home, setup: Setup, file: Option<&Path>, json: bool) -> Result<(), Failure> {
-    let mut words = Zeroizing::new(String::new());
-    std::io::stdin()
-        .take(MAX_WORDS)
-        .read_to_string(&mut words)
-        .map_err(|error| failure(FailureKind::Local, format!("read recovery words: {error}")))?;
-    let identity = Identity::from_words(&words).map_err(|error| because(FailureKind::Usage)(&error))?;
+/// `recover`: the identity behind words on standard input, of the entity that they founded or of another one.
+pub(super) fn recover(
+    home: &Home,
+    (setup, entity): (Setup, Option<Id>),
+    file: Option<&Path>,
+    json: bool,
+) -> Result<(), Failure> {
+    let seed = read_words()?;
+    let identity = Identity::of(entity.unwrap_or_else(|| seed.founding_id()), seed);
     make(home, &identity, setup, file)?;
     if json {
         print::json(&serde_json::json!({"id": identity.id()}));
@@ -49,7 +42,28 @@ pub(super) fn recover(home: &Home, setup: Setup, file: Option<&Path>, json: bool
     Ok(())
 }
 
-fn make(home: &Home, identity: &Identity, setup: Setup, file: Option<&Path>) -> Result<(), Failure> {
+/// A new seed.
+pub(super) fn draw() -> Result<Seed, Failure> {
+    Seed::generate().map_err(|error| failure(FailureKind::Local, format!("draw a seed: {error}")))
+}
+
+/// The seed behind words on standard input.
+pub(super) fn read_words() -> Result<Seed, Failure> {
+    let mut words = Zeroizing::new(String::new());
+    std::io::stdin()
+        .take(MAX_WORDS)
+        .read_to_string(&mut words)
+        .map_err(|error| failure(FailureKind::Local, format!("read recovery words: {error}")))?;
+    Seed::from_words(&words).map_err(|error| because(FailureKind::Usage)(&error))
+}
+
+/// Makes a home directory for an identity.
+pub(super) fn make(
+    home: &Home,
+    identity: &Identity,
+    setup: Setup,
+    file: Option<&Path>,
+) -> Result<IdentityFile, Failure> {
     if setup.name.trim().is_empty() {
         return Err(failure(FailureKind::Usage, "--name: it is empty"));
     }
@@ -59,13 +73,12 @@ fn make(home: &Home, identity: &Identity, setup: Setup, file: Option<&Path>) -> 
     } else {
         Some(new_passphrase(file)?)
     };
-    let protection = match &given {
-        Some(given) => Protection::Passphrase(given),
-        None => Protection::Plain,
-    };
+    let plain = given.is_none();
+    let protection = given.map_or(Protection::Plain, Protection::Passphrase);
     home.create().map_err(|error| because(FailureKind::Local)(&error))?;
-    identity::write(&home.identity(), identity, protection).map_err(|error| because(FailureKind::Identity)(&error))?;
-    if given.is_none() {
+    let made = IdentityFile::create(&home.identity(), identity, protection);
+    let made = made.map_err(|error| because(FailureKind::Identity)(&error))?;
+    if plain {
         print::note("the identity is stored unencrypted: whoever reads its file can spend its tokens");
     }
     let config = Config {
@@ -76,7 +89,8 @@ fn make(home: &Home, identity: &Identity, setup: Setup, file: Option<&Path>) -> 
         advertise: setup.advertise,
     };
     home.write_config(&config)
-        .map_err(|error| because(FailureKind::Local)(&error))
+        .map_err(|error| because(FailureKind::Local)(&error))?;
+    Ok(made)
 }
 
 fn new_passphrase(file: Option<&Path>) -> Result<Zeroizing<String>, Failure> {
@@ -107,9 +121,14 @@ fn new_passphrase(file: Option<&Path>) -> Result<Zeroizing<String>, Failure> {
 
 /// Opens the identity.
 pub(super) fn open(home: &Home, file: Option<&Path>) -> Result<Identity, Failure> {
+    open_file(home, file).map(|(_, identity)| identity)
+}
+
+/// Opens the identity, to change it.
+pub(super) fn open_file(home: &Home, file: Option<&Path>) -> Result<(IdentityFile, Identity), Failure> {
     let given = passphrase::given(file)?;
     let asked = || given.or_else(|| passphrase::prompt("passphrase"));
-    identity::read(&home.identity(), asked).map_err(|error| because(FailureKind::Identity)(&error))
+    IdentityFile::open(&home.identity(), asked).map_err(|error| because(FailureKind::Identity)(&error))
 }
 
 /// `chain`: which chain, and whom to ask.
@@ -131,5 +150,6 @@ pub(super) fn entity(home: &Home, identity: &Identity) -> Result<Entity, Failure
         keys: identity.keys(),
         name: config.name,
         addresses: config.advertise,
+        recovery: None,
     })
 }

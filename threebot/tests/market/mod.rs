@@ -68,7 +68,17 @@ fn threebot(home: &Path) -> Command {
 
 /// Runs a command of the command line to its end: exit code, standard output, standard error.
 pub(crate) fn call(home: &Path, arguments: &[&str]) -> (i32, String, String) {
-    let output = threebot(home).args(arguments).stdin(Stdio::null()).output().unwrap();
+    call_with(home, arguments, "")
+}
+
+/// As [`call`], with this on standard input.
+pub(crate) fn call_with(home: &Path, arguments: &[&str], input: &str) -> (i32, String, String) {
+    let mut command = threebot(home);
+    command.args(arguments).stdin(Stdio::piped());
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // One that reads nothing may have ended.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    let output = child.wait_with_output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
 }
@@ -124,6 +134,51 @@ impl Daemon {
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+    }
+
+    /// Ends it as init would, though others still name it.
+    pub(crate) fn terminated(&self) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        let deadline = Instant::now() + PATIENCE;
+        // Its lock is free once it has ended.
+        let lock = std::fs::File::open(self.home.join("lock")).unwrap();
+        while lock.try_lock().is_err() {
+            assert!(Instant::now() < deadline, "it does not end");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Starts a daemon that may never be ready.
+    pub(crate) fn begin(home: &Path) -> Self {
+        let child = threebot(home)
+            .args(["--json", "serve"])
+            .stdout(Stdio::null())
+            .stderr(std::fs::File::create(home.join("log")).unwrap())
+            .spawn()
+            .unwrap();
+        Self {
+            home: home.to_owned(),
+            id: Id::CHAIN,
+            child,
+        }
+    }
+
+    /// Waits until it has said this on standard error.
+    pub(crate) fn says(&mut self, text: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let log = std::fs::read_to_string(self.home.join("log")).unwrap();
+            if log.contains(text) {
+                return;
+            }
+            let ended = self.child.try_wait().unwrap();
+            assert!(
+                Instant::now() < deadline && ended.is_none(),
+                "it does not say {text:?}: {log}"
+            );
+            std::thread::sleep(Duration::from_millis(50));
+        }
     }
 
     /// Kills it without warning and starts it again.

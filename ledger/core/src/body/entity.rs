@@ -32,6 +32,9 @@ pub struct Entity {
     pub name: Text<64>,
     /// Where its 3bot's link may be reached; at most [`MAX_ADDRESSES`].
     pub addresses: Vec<SocketAddr>,
+    /// Ed25519 key that replaces the keys when they are lost or another has them, and nothing else.
+    #[serde(default)]
+    pub recovery: Option<PublicKey>,
 }
 
 impl Entity {
@@ -39,5 +42,12 @@ impl Entity {
     #[must_use]
     pub fn founding_id(&self) -> Id {
         Id::found(Kind::Entity, &self.keys)
+    }
+
+    /// The id by which a recovery key is the author of transactions. It has a nonce of its own, which whoever has the other
+    /// keys cannot use up.
+    #[must_use]
+    pub fn recovery_author(key: &PublicKey) -> Id {
+        Id::found(Kind::Account, key)
     }
 }

@@ -59,6 +59,9 @@ pub enum Refusal {
         /// What is needed, in micro-tokens.
         needed: u64,
     },
+    /// New keys are not proven, or whoever must consent to them did not.
+    #[error("keys: {0}")]
+    Keys(String),
     /// The farm did not consent to the node.
     #[error("enrolment: {0}")]
     Enrolment(String),

@@ -9,7 +9,7 @@ use crate::{
     consensus::ValidatorSet,
     hash::Hash,
     key::{PublicKey, Purpose, Signature},
-    machine::{Refusal, amendment, charter, contracts, farms, names, nodes, people, settlement, signatures},
+    machine::{Refusal, amendment, charter, contracts, farms, keys, names, nodes, people, settlement, signatures},
     record::{Body, BodyOf, Id, Kind, Record, RecordKey},
     sets,
     signatures::{Claim, Signatures},
@@ -205,6 +205,14 @@ impl<'a, S: Store + ?Sized> Session<'a, S> {
         match &transaction.operation {
             Operation::CreateEntity(entity) => people::create(self, author, entity),
             Operation::UpdateEntity { name, addresses } => people::update(self, author, name, addresses),
+            Operation::RotateKeys(new) => keys::rotate(self, author, new),
+            Operation::SetRecovery { recovery, consent } => keys::set_recovery(self, author, *recovery, *consent),
+            Operation::Recover {
+                entity,
+                by,
+                new,
+                recovery,
+            } => keys::recover(self, *entity, *by, new, *recovery),
             Operation::Transfer { to, amount } => people::transfer(self, author, *to, *amount),
             Operation::CreateFarm { name, location } => farms::create(self, author, name, *location),
             Operation::UpdateFarm { farm, name, location } => farms::update(self, author, *farm, name, *location),

@@ -29,11 +29,12 @@ pub fn check_signatures<S: Store + Sync + ?Sized>(
     signatures.check_ahead(transactions, |signed| claims(&keys, chain, signed));
 }
 
-/// The id and the key of what an operation founds.
+/// The id and the key of an author that the operation itself names: what it founds, or a recovery key.
 pub(super) fn founded(operation: &Operation) -> Option<(Id, PublicKey)> {
     match operation {
         Operation::CreateEntity(entity) => Some((entity.founding_id(), entity.keys.signing)),
         Operation::JoinNode(join) => Some((Node::founding_id(&join.keys), join.keys.signing)),
+        Operation::Recover { by, .. } => Some((Entity::recovery_author(by), *by)),
         _ => None,
     }
 }

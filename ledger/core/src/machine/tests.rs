@@ -5,6 +5,7 @@ mod blocks;
 mod charter;
 mod contracts;
 mod histories;
+mod keys;
 mod light;
 mod names;
 mod nodes;
@@ -63,6 +64,7 @@ fn entity(seed: u8) -> Entity {
         keys: keys(seed),
         name: Text::lossy("somebody"),
         addresses: vec![],
+        recovery: None,
     }
 }
 

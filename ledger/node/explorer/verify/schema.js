@@ -37,7 +37,7 @@ const validator = struct({ key, link: key, power: u64 });
 export const validatorSet = struct({ validators: list(validator) });
 
 const account = struct({ balance: u64, nonce: u64, last: hash });
-const entity = struct({ keys, name: text(64), addresses: list(address) });
+const entity = struct({ keys, name: text(64), addresses: list(address), recovery: option(key) });
 
 const location = struct({ country: array(2, u8), latitude: i32, longitude: i32 });
 const enrolment = struct({ key, remaining: u32, until: u64 });

@@ -174,6 +174,7 @@ fn people() -> Vec<Body> {
         keys: keys(1),
         name: Text::lossy(""),
         addresses: vec![],
+        recovery: None,
     };
     let farm = Farm {
         owner: id(1),

@@ -44,6 +44,7 @@ fn entity(seed: u8) -> Entity {
         keys,
         name: Text::lossy("somebody"),
         addresses: vec![],
+        recovery: None,
     }
 }
 
