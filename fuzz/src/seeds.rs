@@ -16,7 +16,7 @@ use ledger::{
 };
 use node_api::manifest::{Entry, Manifest};
 use workload::{EncryptionKey, Workload, node::Request, seal};
-use zos_fuzz::world::{World, author};
+use zos_fuzz::world::{RELEASE, World, author};
 
 /// Where the corpus is.
 fn corpus() -> PathBuf {
@@ -72,7 +72,13 @@ fn values(world: &mut World) -> io::Result<()> {
         to: author(2),
         amount: Tokens::from_micro(7),
     };
-    let said = [world.sign(10, progress), world.sign(1, transfer)];
+    let said = [
+        (10, progress),
+        (1, transfer),
+        (1, Operation::OpenChannel(world.opening())),
+        (1, Operation::PublishRelease(world.release(2, &RELEASE))),
+    ];
+    let said = said.map(|(seed, operation)| world.sign(seed, operation));
     let block = ledger::Block {
         header: head.header.clone(),
         transactions: said.to_vec(),

@@ -5,8 +5,8 @@ use ledger::{
     RecordKey, Refusal, Resources, Signatures, SignedAgreement, SignedAmendment, SignedDecree, SignedTransaction,
     SigningKey, Timestamp, Tokens, Transaction, Validator, ValidatorSet,
     body::{
-        Account, Blob, Charter, Contract, Enrolment, Entity, Farm, Image, Keys, Location, Misconduct, Node, Pair,
-        Prices, SettlementRule, Terms,
+        Account, Blob, Channel, Charter, Contract, Enrolment, Entity, Farm, Image, Keys, Label, Location, Misconduct,
+        Node, Pair, Prices, Release, ReleaseKeys, SettlementRule, Terms,
     },
     consensus::{CommitSignature, VoteKind, vote_bytes},
     decree::{Change, Decree},
@@ -15,6 +15,7 @@ use ledger::{
     light::RecordProof,
     machine::{Head, apply_block, genesis_outcome, propose_block},
     record::BodyOf,
+    release::{Manifest, Opening, Rotation, SignedManifest, SignedOpening, SignedRotation},
     store::MemoryStore,
     text::Text,
     transaction::{Join, NewKeys, RecoveryChange, Step},
@@ -31,6 +32,8 @@ const ENROLMENT: u8 = 20;
 const VALIDATOR: u8 = 30;
 /// Seeds of keys that the last of the people may have instead of their first ones.
 const ROTATED: [u8; 2] = [40, 41];
+/// Seeds of release keys.
+pub const RELEASE: [u8; 2] = [43, 44];
 /// Seed of their recovery key.
 const RECOVERY: u8 = 42;
 const GIB: u64 = 1 << 30;
@@ -82,6 +85,26 @@ pub fn author(seed: u8) -> Id {
     }
 }
 
+/// Keys of which one must sign.
+fn release_keys(seeds: &[u8]) -> ReleaseKeys {
+    let mut keys: Vec<_> = seeds.iter().map(|seed| key(*seed).public()).collect();
+    keys.sort();
+    ReleaseKeys { threshold: 1, keys }
+}
+
+fn opening() -> Opening {
+    Opening {
+        label: Label::new("stable").expect("it is a label"),
+        keys: release_keys(&RELEASE[..1]),
+        owner: author(1),
+    }
+}
+
+fn channel() -> Id {
+    let opening = opening();
+    Channel::founding_id(&opening.label, &opening.keys)
+}
+
 fn location() -> Location {
     Location {
         country: *b"BE",
@@ -105,7 +128,7 @@ pub struct World {
 }
 
 impl World {
-    /// A chain with a farm, two nodes, terms, an image and a contract.
+    /// A chain with a farm, a node, terms, an image, a contract, and a channel with a release.
     #[must_use]
     pub fn new() -> Self {
         let validator = key(VALIDATOR).public();
@@ -156,6 +179,9 @@ impl World {
         self.must(node, Operation::JoinNode(join));
         self.must(farmer, Operation::PublishTerms(terms()));
         self.must(customer, publish_image());
+        self.must(customer, Operation::OpenChannel(self.opening()));
+        let manifest = self.release(1, &RELEASE[..1]);
+        self.must(customer, Operation::PublishRelease(manifest));
         let agreement = self.agreement(1, 3, 2);
         self.contracts.push(agreement.agreement.contract_id());
         self.must(customer, Operation::Agree(agreement));
@@ -375,7 +401,7 @@ impl World {
         let (anybody, node) = (self.person(input), NODES.start + u8::from(input.byte() & 1 == 1));
         let block = (self.head.height, self.head.id);
         let contract = self.contract(input);
-        let operation = match input.below(27) {
+        let operation = match input.below(31) {
             0 => return (3, Operation::CreateEntity(entity(3))),
             1 => Operation::UpdateEntity {
                 name: Text::lossy("other"),
@@ -449,6 +475,18 @@ impl World {
             20 => Operation::Cancel { contract },
             21 => Operation::Decree(self.decree(input)),
             22 => Operation::ReportMisconduct(self.misconduct(input)),
+            26 => Operation::OpenChannel(self.opening()),
+            27 => Operation::RotateReleaseKeys(self.release_rotation(input)),
+            28 => {
+                let number = u64::from(input.small() % 4);
+                let release = self.release(number, &RELEASE[input.below(2)..]);
+                return (1, Operation::PublishRelease(release));
+            }
+            29 => {
+                let release = Release::founding_id(channel(), u64::from(input.small() % 4));
+                let permille = u16::try_from(input.number() % 1_100).unwrap_or_default();
+                return (1, Operation::StageRelease { release, permille });
+            }
             23 => return (3, Operation::RotateKeys(self.new_keys(input))),
             24 => {
                 let recovery = (input.byte() & 1 == 1).then(|| key(RECOVERY).public());
@@ -476,6 +514,43 @@ impl World {
             }
         };
         (anybody, operation)
+    }
+
+    /// A channel with a release key.
+    #[must_use]
+    pub fn opening(&self) -> SignedOpening {
+        let opening = opening();
+        let signed = opening.sign(self.chain(), &key(RELEASE[0]));
+        opening.signed(vec![signed])
+    }
+
+    fn release_rotation(&self, input: &mut Input<'_>) -> SignedRotation {
+        let known = self.read::<Channel>(channel());
+        let rotation = Rotation {
+            channel: channel(),
+            number: known.map_or(0, |known| known.rotations) + u32::from(input.byte() / 20 != 0),
+            keys: release_keys(&RELEASE[..=input.below(2)]),
+            owner: author(1),
+        };
+        let signatures = RELEASE.map(|seed| rotation.sign(self.chain(), &key(seed)));
+        rotation.signed(signatures[..=input.below(2)].to_vec())
+    }
+
+    /// A release that these release keys sign.
+    #[must_use]
+    pub fn release(&self, number: u64, keys: &[u8]) -> SignedManifest {
+        let manifest = Manifest {
+            channel: channel(),
+            number,
+            name: Text::lossy("1.0"),
+            image: Blob {
+                hash: Hash::ZERO,
+                size: 7,
+            },
+        };
+        let sign = |seed: &u8| manifest.sign(self.chain(), &key(*seed));
+        let signatures = keys.iter().map(sign).collect();
+        manifest.signed(signatures)
     }
 
     /// Of somebody who signs by whatever keys they have: their first ones, or one of a few others.

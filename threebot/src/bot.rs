@@ -2,7 +2,7 @@
 //!
 //! | file | what the bot does |
 //! |---|---|
-//! | `wallet`, `farm`, `image`, `names` | puts its own records on the chain |
+//! | `wallet`, `farm`, `image`, `names`, `release` | puts its own records on the chain |
 //! | `search` | collects proven listings for [`crate::market`] |
 //! | `negotiate`, `answer`, `door` | drives the two sides of [`crate::negotiation`] over links |
 //! | `place`, `watch` | brings a deployment onto a node and keeps it there |
@@ -21,6 +21,7 @@ mod names;
 mod negotiate;
 mod node;
 mod place;
+mod release;
 mod search;
 mod stages;
 mod wallet;

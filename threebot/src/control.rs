@@ -5,8 +5,10 @@ use std::path::PathBuf;
 
 use ledger::{
     Id, Resources, Tokens,
-    body::{Label, Location, NodeState, Terms},
+    body::{Blob, Label, Location, NodeState, ReleaseKeys, Terms},
     geography::Place,
+    release::Paper,
+    text::Text,
 };
 use node_api::image::FarmMedia;
 use peer_link::PeerAddress;
@@ -55,6 +57,25 @@ pub enum Request {
     NameShow {
         /// The name.
         label: Label,
+    },
+    /// What the keys of a release channel are to sign.
+    ReleaseDraft {
+        /// What it is about.
+        draft: Draft,
+    },
+    /// Puts on the chain what they signed.
+    ReleaseSubmit {
+        /// What they signed.
+        paper: Box<Paper>,
+    },
+    /// Gives a release to a share of the nodes.
+    ReleaseStage {
+        /// Its channel.
+        channel: Id,
+        /// Its number.
+        number: u64,
+        /// To how many of a thousand.
+        permille: u16,
     },
     /// Makes a farm.
     FarmCreate {
@@ -202,6 +223,8 @@ pub enum Reply {
     History(Vec<MovementView>),
     /// The id of what was made, changed or asked for.
     Made(Id),
+    /// To [`Request::ReleaseDraft`].
+    Paper(Box<Paper>),
     /// To [`Request::FarmList`].
     Farms(Vec<FarmView>),
     /// To [`Request::FarmMedia`].
@@ -218,6 +241,39 @@ pub enum Reply {
         from: u64,
         /// The bytes in hexadecimal digits.
         hex: String,
+    },
+}
+
+/// What the keys of a release channel are to sign.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Draft {
+    /// A channel of the bot's.
+    Channel {
+        /// Its name.
+        label: Label,
+        /// Its first keys.
+        keys: ReleaseKeys,
+    },
+    /// Other keys, or another owner, of a channel.
+    Rotation {
+        /// The channel.
+        channel: Id,
+        /// The keys from then on.
+        keys: ReleaseKeys,
+        /// Who stages from then on; as before if absent.
+        owner: Option<Who>,
+    },
+    /// A release.
+    Release {
+        /// Its channel.
+        channel: Id,
+        /// Its number; one more than the newest if absent.
+        number: Option<u64>,
+        /// How people call it.
+        name: Text<32>,
+        /// Its image's manifest.
+        image: Blob,
     },
 }
 

@@ -11,6 +11,7 @@ mod image;
 mod misconduct;
 mod name;
 mod node;
+mod release;
 mod terms;
 
 pub use account::Account;
@@ -24,4 +25,5 @@ pub use image::{Blob, Image};
 pub use misconduct::{Misconduct, MisconductError, Pair};
 pub use name::{LABEL_LENGTH, Label, LabelError, Name};
 pub use node::{DiskRefusal, MAX_DISK_REFUSALS, Node, NodeState};
+pub use release::{Channel, MAX_RELEASE_KEYS, MAX_STAGED, Release, ReleaseKeys, choose};
 pub use terms::{MAX_PERIODS, Prices, SettlementRule, Terms, TermsError};

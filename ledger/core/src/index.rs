@@ -15,7 +15,7 @@ use crate::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, BorshSerialize)]
 pub enum IndexKey {
     /// Records of `kind` that belong to `of`: farms, images and names of an owner, nodes and terms of a farm, contracts of a customer,
-    /// farmer or node, misconduct of a validator.
+    /// farmer or node, misconduct of a validator, release channels of an owner, releases of a channel.
     Of {
         /// Kind of the records.
         kind: Kind,
@@ -51,6 +51,8 @@ pub fn keys(record: &Record) -> Vec<IndexKey> {
         }
         Body::Image(image) => vec![image.owner],
         Body::Name(name) => name.owner.into_iter().collect(),
+        Body::Channel(channel) => vec![channel.owner],
+        Body::Release(release) => vec![release.signed.manifest.channel],
     };
     let mut keys: Vec<IndexKey> = of.into_iter().map(|of| IndexKey::Of { kind, of }).collect();
     keys.extend(State::of(&record.body).map(|state| IndexKey::In { kind, state }));

@@ -32,6 +32,12 @@ pub enum Purpose {
     Possession,
     /// Another recovery key of an entity, by the one before.
     Recovery,
+    /// A release channel, by its keys.
+    Channel,
+    /// Other keys of a release channel, by those before and after.
+    ReleaseRotation,
+    /// A release, by its channel's keys.
+    Release,
 }
 
 impl Purpose {
@@ -46,6 +52,9 @@ impl Purpose {
             Self::Decree => b"zos-decree\0",
             Self::Possession => b"zos-possession\0",
             Self::Recovery => b"zos-recovery\0",
+            Self::Channel => b"zos-channel\0",
+            Self::ReleaseRotation => b"zos-release-rotation\0",
+            Self::Release => b"zos-release\0",
         }
     }
 }

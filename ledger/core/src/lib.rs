@@ -34,6 +34,7 @@ pub mod machine;
 pub mod quantity;
 pub mod query;
 pub mod record;
+pub mod release;
 pub mod sets;
 pub mod signatures;
 pub mod store;

@@ -13,6 +13,7 @@ mod names;
 mod nodes;
 mod people;
 mod refusal;
+mod releases;
 mod session;
 mod settlement;
 mod signatures;

@@ -6,7 +6,10 @@ use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    body::{Account, Assignments, Charter, Contract, Entity, Escrow, Farm, Image, Misconduct, Name, Node, Terms},
+    body::{
+        Account, Assignments, Channel, Charter, Contract, Entity, Escrow, Farm, Image, Misconduct, Name, Node, Release,
+        Terms,
+    },
     hash::{Domain, Hash},
     hex::HexError,
     unit::Height,
@@ -157,6 +160,10 @@ kinds! {
     Misconduct = 11, "misconduct";
     /// For whom a name stands.
     Name = 12, "name";
+    /// A succession of releases of the node's system, and the keys that make them.
+    Channel = 13, "channel";
+    /// A release of the node's system, and to how many nodes it is given.
+    Release = 14, "release";
 }
 
 /// A body of one certain kind.

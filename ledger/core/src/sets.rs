@@ -52,10 +52,16 @@ impl Set {
     }
 }
 
-/// The sets that a record is in: all to which it belongs while it is live. A contract that has ended is in none.
+/// The sets that a record is in: all to which it belongs while it is live. A contract that has ended is in none, and so is a
+/// release that is given to no node.
 #[must_use]
 pub fn of(record: &Record) -> Vec<Set> {
-    if matches!(&record.body, Body::Contract(contract) if contract.ended().is_some()) {
+    let live = match &record.body {
+        Body::Contract(contract) => contract.ended().is_none(),
+        Body::Release(release) => release.permille > 0,
+        _ => true,
+    };
+    if !live {
         return Vec::new();
     }
     let sets = index::keys(record).into_iter().filter_map(|key| match key {

@@ -12,6 +12,7 @@ use crate::{
     hash::{Domain, Hash},
     key::{PublicKey, Purpose, Signature, SigningKey},
     record::Id,
+    release::{SignedManifest, SignedOpening, SignedRotation},
     text::Text,
     unit::{Height, Resources, Tokens},
 };
@@ -131,6 +132,19 @@ pub enum Operation {
     },
     /// Gives a name of the author's up; the deposit returns.
     GiveUpName(Label),
+    /// Opens a release channel, with its keys' consent.
+    OpenChannel(SignedOpening),
+    /// Puts other keys, or another owner, in the place of a release channel's. By whoever has the signatures.
+    RotateReleaseKeys(SignedRotation),
+    /// Publishes a release that the channel's keys signed; it is given to no node yet. By the channel's owner.
+    PublishRelease(SignedManifest),
+    /// Gives a release to a share of all nodes. By the channel's owner.
+    StageRelease {
+        /// The release.
+        release: Id,
+        /// To how many of a thousand.
+        permille: u16,
+    },
     /// Puts an agreement on the chain: reserves the capacity and funds the escrow in one step. By the customer.
     Agree(SignedAgreement),
     /// Puts another agreement in the place of a contract's. By the customer.

@@ -29,7 +29,8 @@ export function stateOf({ body }) {
 /** What a record is called, where it has a name of its own. */
 export function titleOf({ body }) {
   const [kind, says] = Object.entries(body)[0];
-  const own = { entity: says.name, farm: says.name, image: says.name, name: says.label, node: says.hardware }[kind];
+  const own = { entity: says.name, farm: says.name, image: says.name, name: says.label, node: says.hardware, channel: says.label,
+    release: says.signed?.manifest?.name }[kind];
   return own || null;
 }
 
@@ -50,12 +51,14 @@ export function related(kind, id, says) {
     escrow: [['Contract', place('contract', id)]],
     assignments: [['Node', place('node', id)]],
     account: [['Whose it is', search({ q: id })]],
+    channel: [['Releases', search({ kind: 'release', of: id })]],
     name: says.owner ? [['For whom it stands', place('entity', says.owner)]] : [],
   };
   return all[kind] ?? [];
 }
 
-const LINKS = { owner: 'entity', customer: 'entity', farmer: 'entity', farm: 'farm', node: 'node', contracts: 'contract', terms: 'terms', image: 'image' };
+const LINKS = { owner: 'entity', customer: 'entity', farmer: 'entity', farm: 'farm', node: 'node', contracts: 'contract', terms: 'terms', image: 'image',
+  channel: 'channel' };
 const TIMES = ['time', 'seen', 'until', 'since', 'at', 'began', 'acknowledge_by', 'run_by', 'valid_until'];
 const MONEY = ['balance', 'price', 'deposited', 'held', 'paid', 'returned', 'withheld', 'name_deposit', 'cru_hour', 'mru_gib_hour', 'sru_gib_hour', 'hru_gib_hour'];
 const BYTES = ['mru', 'sru', 'hru', 'size'];

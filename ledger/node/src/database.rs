@@ -31,7 +31,7 @@ use overlay::{Overlay, Scratch};
 type Bytes = &'static [u8];
 
 /// Format of the file; another one is refused.
-const FORMAT: u64 = 8;
+const FORMAT: u64 = 9;
 const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
 const GENESIS: TableDefinition<&str, Bytes> = TableDefinition::new("genesis");
 const BLOCKS: TableDefinition<u64, Bytes> = TableDefinition::new("blocks");
@@ -335,7 +335,7 @@ fn put_outcome(write: &redb::WriteTransaction, outcome: &Outcome) -> Result<()> 
 const fn moves(body: &Body) -> bool {
     matches!(
         body,
-        Body::Contract(_) | Body::Node(_) | Body::Name(_) | Body::Farm(_) | Body::Terms(_)
+        Body::Contract(_) | Body::Node(_) | Body::Name(_) | Body::Farm(_) | Body::Terms(_) | Body::Channel(_)
     )
 }
 

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand};
-use ledger::{Hash, Id, Tokens, body::Label, quantity};
+use ledger::{Hash, Id, PublicKey, Tokens, body::Label, quantity};
 use peer_link::PeerAddress;
 use threebot::who::Who;
 
@@ -81,6 +81,9 @@ pub(crate) enum Command {
     /// Makes and changes farms.
     #[command(subcommand)]
     Farm(Farm),
+    /// Makes releases of the node's system and gives them to nodes.
+    #[command(subcommand)]
+    Release(Release),
     /// Publishes images.
     #[command(subcommand)]
     Image(Image),
@@ -172,6 +175,95 @@ pub(crate) struct Setup {
     /// Stores the identity unencrypted.
     #[arg(long, conflicts_with = "passphrase_file")]
     pub(crate) no_passphrase: bool,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Release {
+    /// Makes a release key in a file and prints its public half. It needs no bot, and is best kept where there is none.
+    Key {
+        /// The file; one that is there is never overwritten.
+        file: PathBuf,
+    },
+    /// Shows what a draft says, and prints it with a key's signature.
+    Sign {
+        /// The release key's file.
+        #[arg(long, value_name = "FILE")]
+        key: PathBuf,
+        /// The draft.
+        draft: PathBuf,
+    },
+    /// Prints the draft of a release channel of the bot's, for its keys to sign.
+    DraftChannel {
+        /// Its name.
+        name: Label,
+        #[command(flatten)]
+        keys: ReleaseKeysArguments,
+    },
+    /// Prints the draft of other keys for a channel, for the keys before and those after to sign.
+    DraftRotation {
+        /// The channel.
+        #[arg(long, value_name = "ID")]
+        channel: Id,
+        /// Who stages its releases from then on, if somebody else: an id or a name.
+        #[arg(long)]
+        owner: Option<Who>,
+        #[command(flatten)]
+        keys: ReleaseKeysArguments,
+    },
+    /// Prints the draft of a release, for its channel's keys to sign.
+    Draft {
+        /// The channel.
+        #[arg(long, value_name = "ID")]
+        channel: Id,
+        /// How people call it, such as 1.2.0.
+        #[arg(long)]
+        name: String,
+        /// Its number, if it is not to be one more than that of the newest.
+        #[arg(long)]
+        number: Option<u64>,
+        /// The manifest of its image.
+        manifest: PathBuf,
+    },
+    /// Puts on the chain what was signed, with the signatures of all the files, and prints its id.
+    Submit {
+        /// Signed copies of one draft.
+        #[arg(required = true)]
+        papers: Vec<PathBuf>,
+    },
+    /// Gives a release to a share of all nodes; 0 % gives it to none any more.
+    Stage {
+        /// The channel.
+        #[arg(long, value_name = "ID")]
+        channel: Id,
+        /// The release's number.
+        number: u64,
+        /// The share, such as 2.5%.
+        #[arg(value_parser = share)]
+        share: u16,
+    },
+}
+
+#[derive(Args)]
+pub(crate) struct ReleaseKeysArguments {
+    /// A release key's public half; once for each.
+    #[arg(long = "key", value_name = "KEY", required = true)]
+    pub(crate) keys: Vec<PublicKey>,
+    /// How many of them must sign.
+    #[arg(long)]
+    pub(crate) threshold: u8,
+}
+
+/// Thousandths of a percentage with one digit after the point at most.
+fn share(text: &str) -> Result<u16, String> {
+    let wrong = || "a share is from 0% to 100%, with one digit after the point at most".to_owned();
+    let digits = text.strip_suffix('%').unwrap_or(text);
+    let (whole, tenth) = digits.split_once('.').unwrap_or((digits, "0"));
+    let plain = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    if !plain(whole) || !plain(tenth) || tenth.len() != 1 {
+        return Err(wrong());
+    }
+    let permille = format!("{whole}{tenth}").parse().map_err(|_| wrong())?;
+    if permille > 1_000 { Err(wrong()) } else { Ok(permille) }
 }
 
 #[derive(Subcommand)]

@@ -23,7 +23,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::{
     arguments::{Arguments, Command, Farm, Image, Name, Place, TermsArguments},
-    because, client, failure, keys, print, setup, tunnel,
+    because, client, failure, keys, print, release, setup, tunnel,
 };
 
 /// Pause between looks for more output.
@@ -65,6 +65,7 @@ pub(super) fn perform(arguments: Arguments) -> Result<(), Failure> {
         Command::Tunnel { name, ports } => runtime()?.block_on(tunnel::run(home, name, ports, json)),
         Command::Image(Image::Push { layout, name }) => push(&home, &layout, name, json),
         Command::Farm(farm) => self::farm(&home, farm, json),
+        Command::Release(release) => release::perform(&home, release, json),
         other => {
             let told = |event| print::event(&event, json);
             show(&client::ask(&home, &plain_request(other)?, told)?, json)
@@ -124,7 +125,7 @@ fn plain_request(command: Command) -> Result<Request, Failure> {
     })
 }
 
-fn show(reply: &Reply, json: bool) -> Result<(), Failure> {
+pub(super) fn show(reply: &Reply, json: bool) -> Result<(), Failure> {
     match reply {
         Reply::Nothing => {}
         Reply::Status(status) if json => print::json(status),
@@ -143,6 +144,7 @@ fn show(reply: &Reply, json: bool) -> Result<(), Failure> {
         Reply::Deployments(all) => print::deployments(all),
         Reply::Deployed(view) if json => print::json(view),
         Reply::Deployed(view) => print::deployments(std::slice::from_ref(view)),
+        Reply::Paper(paper) => print::json(paper),
         Reply::Media(_) | Reply::Log { .. } => return Err(unexpected()),
     }
     Ok(())

@@ -6,6 +6,7 @@ mod commands;
 mod keys;
 mod passphrase;
 mod print;
+mod release;
 mod setup;
 mod tunnel;
 

@@ -56,6 +56,13 @@ async fn reply(bot: &Bot, request: Request, events: &mpsc::Sender<Event>) -> Res
             Reply::Nothing
         }
         Request::NameShow { label } => Reply::Made(bot.resolve(&Who::Name(label)).await?),
+        Request::ReleaseDraft { draft } => Reply::Paper(Box::new(bot.draft_release(draft).await?)),
+        Request::ReleaseSubmit { paper } => Reply::Made(bot.submit_release(*paper).await?),
+        Request::ReleaseStage {
+            channel,
+            number,
+            permille,
+        } => Reply::Made(bot.stage_release(channel, number, permille).await?),
         Request::History => Reply::History(bot.movements().await?),
         Request::FarmCreate { name, location } => Reply::Made(bot.create_farm(&name, location).await?),
         Request::FarmUpdate { farm, name, location } => {

@@ -82,6 +82,9 @@ pub enum Refusal {
         /// Why not.
         reason: String,
     },
+    /// The keys of a release channel do not stand behind it, or it does not fit the channel.
+    #[error("release: {0}")]
+    Release(String),
     /// The decree does not hold, or does not fit the charter.
     #[error("decree: {0}")]
     Decree(String),

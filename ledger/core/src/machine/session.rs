@@ -9,7 +9,9 @@ use crate::{
     consensus::ValidatorSet,
     hash::Hash,
     key::{PublicKey, Purpose, Signature},
-    machine::{Refusal, amendment, charter, contracts, farms, keys, names, nodes, people, settlement, signatures},
+    machine::{
+        Refusal, amendment, charter, contracts, farms, keys, names, nodes, people, releases, settlement, signatures,
+    },
     record::{Body, BodyOf, Id, Kind, Record, RecordKey},
     sets,
     signatures::{Claim, Signatures},
@@ -177,8 +179,12 @@ impl<'a, S: Store + ?Sized> Session<'a, S> {
         value: &impl BorshSerialize,
         signature: Signature,
     ) -> bool {
-        let claim = Claim::new(key, (purpose, self.chain), value, signature);
-        self.signatures.verify(&claim)
+        self.holds(&Claim::new(key, (purpose, self.chain), value, signature))
+    }
+
+    /// Whether a signature holds.
+    pub(super) fn holds(&self, claim: &Claim) -> bool {
+        self.signatures.verify(claim)
     }
 
     fn try_apply(&mut self, signed: &SignedTransaction) -> Result<(), Fault> {
@@ -232,6 +238,10 @@ impl<'a, S: Store + ?Sized> Session<'a, S> {
             Operation::ClaimName(label) => names::claim(self, author, label),
             Operation::PassOnName { label, to } => names::pass_on(self, author, label, *to),
             Operation::GiveUpName(label) => names::give_up(self, author, label),
+            Operation::OpenChannel(signed) => releases::open(self, author, signed),
+            Operation::RotateReleaseKeys(signed) => releases::rotate(self, author, signed),
+            Operation::PublishRelease(signed) => releases::publish(self, author, signed),
+            Operation::StageRelease { release, permille } => releases::stage(self, author, *release, *permille),
             Operation::Agree(agreement) => contracts::agree(self, author, agreement),
             Operation::Amend(amendment) => amendment::amend(self, author, amendment),
             Operation::Fund { contract, funded } => contracts::fund(self, author, *contract, *funded),

@@ -9,6 +9,7 @@ mod keys;
 mod light;
 mod names;
 mod nodes;
+mod releases;
 mod transactions;
 
 use std::collections::BTreeMap;

@@ -144,13 +144,30 @@ const misconduct = struct({ validator: key, height: u64, round: u32, pair });
 
 const isLabel = (label) =>
   label.length >= 3 && /^[a-z0-9]+(-[a-z0-9]+)*$/.test(label) && !/^[0-9a-f]{8}$/.test(label);
-const name = struct({ label: checked(text(32), isLabel), owner: option(hash), deposit: u64 });
+const label = checked(text(32), isLabel);
+const name = struct({ label, owner: option(hash), deposit: u64 });
+
+const releaseKeys = struct({ threshold: u8, keys: list(key) });
+const signatures = list(struct({ key, signature }));
+const rotation = struct({ channel: hash, number: u32, keys: releaseKeys, owner: hash });
+const channel = struct({
+  label,
+  owner: hash,
+  keys: releaseKeys,
+  rotations: u32,
+  rotation: option(struct({ rotation, signatures })),
+  newest: u64,
+  staged: u8,
+});
+const manifest = struct({ channel: hash, number: u64, name: text(32), image: blob });
+const release = struct({ signed: struct({ manifest, signatures }), rotations: u32, permille: u16 });
 
 /** Kinds of record, by their tags. */
 export const KINDS = [
   null, 'account', 'entity', 'farm', 'node', 'terms', 'contract', 'escrow', 'image', 'assignments', 'charter', 'misconduct', 'name',
+  'channel', 'release',
 ];
-const bodies = { account, entity, farm, node, terms, contract, escrow, image, assignments, charter, misconduct, name };
+const bodies = { account, entity, farm, node, terms, contract, escrow, image, assignments, charter, misconduct, name, channel, release };
 const body = union(KINDS.map((kind) => kind && struct({ [kind]: bodies[kind] })));
 
 /** One version of a record. */

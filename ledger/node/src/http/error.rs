@@ -176,6 +176,7 @@ const fn refused(refusal: &Refusal) -> (StatusCode, &'static str) {
         Refusal::Invalid(_) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid"),
         Refusal::Funds { .. } => (StatusCode::PAYMENT_REQUIRED, "funds"),
         Refusal::Enrolment(_) => (StatusCode::FORBIDDEN, "enrolment"),
+        Refusal::Release(_) => (StatusCode::FORBIDDEN, "release"),
         Refusal::Keys(_) => (StatusCode::FORBIDDEN, "keys"),
         Refusal::Capacity(_) => (StatusCode::CONFLICT, "capacity"),
         Refusal::AgreementSignature(_) => (StatusCode::FORBIDDEN, "agreement-signature"),

@@ -3,10 +3,12 @@
 use ledger::{
     Agreement, Body, Id, PublicKey, Record, Resources, Signature, SignedAgreement, Timestamp, Tokens,
     body::{
-        Account, Assignments, Blob, Charter, Claim, Contract, ContractState, DiskRefusal, Enrolment, Entity, Escrow,
-        Failure, Farm, Image, Label, Location, Misconduct, Name, Node, NodeState, Pair, Prices, Terms, Upgrade,
+        Account, Assignments, Blob, Channel, Charter, Claim, Contract, ContractState, DiskRefusal, Enrolment, Entity,
+        Escrow, Failure, Farm, Image, Label, Location, Misconduct, Name, Node, NodeState, Pair, Prices, Release,
+        ReleaseKeys, Terms, Upgrade,
     },
     consensus::VoteKind,
+    release::{KeySignature, Manifest, Rotation},
     text::Text,
 };
 
@@ -217,15 +219,62 @@ fn people() -> Vec<Body> {
         owner,
         deposit: tokens(5),
     };
-    vec![
-        account.into(),
-        entity.into(),
-        farm.into(),
-        terms.into(),
-        escrow.into(),
-        name("a-b-c", None).into(),
-        name("somebody", Some(id(1))).into(),
+    [
+        vec![
+            account.into(),
+            entity.into(),
+            farm.into(),
+            terms.into(),
+            escrow.into(),
+            name("a-b-c", None).into(),
+            name("somebody", Some(id(1))).into(),
+        ],
+        releases(),
     ]
+    .concat()
+}
+
+fn releases() -> Vec<Body> {
+    let keys = |threshold| ReleaseKeys {
+        threshold,
+        keys: vec![key(1).public(), key(2).public()],
+    };
+    let rotation = Rotation {
+        channel: id(1),
+        number: 7,
+        keys: keys(2),
+        owner: id(2),
+    };
+    let manifest = Manifest {
+        channel: id(1),
+        number: u64::MAX,
+        name: Text::lossy("1.2.3"),
+        image: Blob {
+            hash: hash(3),
+            size: 50_000_000,
+        },
+    };
+    let signatures = |sign: &dyn Fn(ledger::Hash, &ledger::SigningKey) -> KeySignature| {
+        vec![sign(hash(9), &key(1)), sign(hash(9), &key(2))]
+    };
+    let signed = signatures(&|chain, key| rotation.sign(chain, key));
+    let rotation = Some(rotation.signed(signed));
+    let channel = |rotation, rotations| Channel {
+        label: Label::new("stable").unwrap(),
+        owner: id(2),
+        keys: keys(1),
+        rotations,
+        rotation,
+        newest: 3,
+        staged: 2,
+    };
+    let signed = signatures(&|chain, key| manifest.sign(chain, key));
+    let release = Release {
+        signed: manifest.signed(signed),
+        rotations: 7,
+        permille: 1_000,
+    };
+    vec![channel(None, 0).into(), channel(rotation, 7).into(), release.into()]
 }
 
 /// A body of each kind and in each state.
